@@ -1,0 +1,38 @@
+"""OpenTelemetry for PyTorch training: every step on record, from there to any backend."""
+
+from otel_train.api import (
+    log,
+    timed,
+    trace_checkpoint,
+    trace_dataloader,
+    trace_epoch,
+    trace_evaluation,
+    trace_phase,
+    trace_step,
+)
+from otel_train.display import progress
+from otel_train.errors import AlreadyInitialized, OtelTrainError, RunLogError, RunNotFound, SettingsError, UnknownFormat
+from otel_train.session import RunHandle, init, shutdown
+from otel_train.version import __version__
+
+__all__ = [
+    "AlreadyInitialized",
+    "OtelTrainError",
+    "RunHandle",
+    "RunLogError",
+    "RunNotFound",
+    "SettingsError",
+    "UnknownFormat",
+    "__version__",
+    "init",
+    "log",
+    "progress",
+    "shutdown",
+    "timed",
+    "trace_checkpoint",
+    "trace_dataloader",
+    "trace_epoch",
+    "trace_evaluation",
+    "trace_phase",
+    "trace_step",
+]

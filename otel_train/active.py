@@ -1,0 +1,13 @@
+"""What records in this process now: the one piece of global state, set by ``session`` and read by the public API."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from otel_train.recorder import Recorder
+    from otel_train.session import Session
+
+session: "Session | None" = None
+"""The run between ``init()`` and ``shutdown()``."""
+
+recorder: "Recorder | None" = None
+"""Its recorder, while it records."""

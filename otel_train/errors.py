@@ -1,0 +1,37 @@
+"""The errors that otel_train raises, all of them before or outside training.
+
+::
+
+    OtelTrainError
+    ├── SettingsError         a setting is wrong: what was got, what is allowed, what to type
+    ├── AlreadyInitialized    init() a second time, with other settings
+    └── RunLogError           a run on disk cannot be read
+        ├── UnknownFormat     written by another version of the format
+        └── RunNotFound       no such run, or an ambiguous prefix
+
+After ``init()`` nothing raises into the training: see ``guard``.
+"""
+
+
+class OtelTrainError(Exception):
+    """Everything otel_train raises derives from this."""
+
+
+class SettingsError(OtelTrainError, ValueError):
+    """A setting has a value that is not allowed."""
+
+
+class AlreadyInitialized(OtelTrainError, RuntimeError):
+    """``init()`` was called again with other settings while a run was active."""
+
+
+class RunLogError(OtelTrainError):
+    """A run log cannot be read."""
+
+
+class UnknownFormat(RunLogError):
+    """The run log has a format version that this reader does not know."""
+
+
+class RunNotFound(RunLogError):
+    """No run matches, or more than one does."""

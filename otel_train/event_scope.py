@@ -1,0 +1,72 @@
+"""Scopes for what is rare: each use is one event with a duration, written when it ends."""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, ClassVar, TypeVar
+
+from otel_train import active, guard, scopes
+from otel_train.recorder import Recorder, describe
+from otel_train.runlog.events import Event
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class EventScope:
+    """A with-block or decorator that records one event a use. A subclass says what it notes at begin and end.
+
+    One object serves one use at a time; as a decorator it makes a fresh one for each call.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, attributes: dict[str, Any]) -> None:
+        self.attributes = attributes
+        self._recorder: Recorder | None = None
+        self._start_ns = 0
+
+    def begun(self, recorder: Recorder) -> None:
+        """Called when the block begins, while a run records."""
+
+    def ended(self, recorder: Recorder, duration_ns: int) -> dict[str, Any]:
+        """Called when the block is over; the attributes known only now."""
+        return {}
+
+    def fresh(self) -> "EventScope":
+        """A scope like this one, not in use."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __enter__(self) -> "EventScope":
+        self._recorder = recorder = active.recorder
+        if recorder is not None:
+            with guard.guarded(self.kind):
+                self.begun(recorder)
+            self._start_ns = recorder.clock()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        recorder, self._recorder = self._recorder, None
+        if recorder is None or recorder is not active.recorder:
+            return
+        duration_ns = recorder.clock() - self._start_ns
+        later: dict[str, Any] = {}
+        with guard.guarded(self.kind):
+            later = self.ended(recorder, duration_ns)
+        recorder.event(
+            Event(
+                self.kind,
+                self._start_ns,
+                duration_ns,
+                step=recorder.last_step,
+                thread=recorder.foreign_thread_name(),
+                error=None if error is None else describe(error),
+                attributes={**self.attributes, **later},
+            )
+        )
+
+    def __call__(self, function: F) -> F:
+        """Decorate a function: each call of it is an event."""
+        return scopes.wrap(function, self.fresh)

@@ -1,0 +1,65 @@
+"""The rank's own background thread: keeps segments ready, samples memory, and writes down what otel_train cost."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from otel_train import guard
+from otel_train.names import (
+    ERRORS,
+    EXPORT_FAILURES,
+    HEALTH,
+    OVERHEAD_BACKGROUND,
+    OVERHEAD_TRAINING,
+    RECORDS_DROPPED,
+)
+from otel_train.runlog.events import Event
+
+TICK_S = 0.5
+MEMORY_EVERY_S = 5.0
+HEALTH_EVERY_S = 30.0
+
+
+class Keeper(threading.Thread):
+    """Calls each of its duties at its pace until told to stop. A duty that fails is reported and goes on being called."""
+
+    def __init__(self, duties: list[tuple[float, str, Callable[[], None]]]) -> None:
+        super().__init__(name="otel_train.keeper", daemon=True)
+        self._duties = duties
+        self._stopped = threading.Event()
+        self.cpu_ns = 0
+        """CPU time of this thread, as of its last round."""
+
+    def run(self) -> None:
+        due = [0.0] * len(self._duties)
+        while not self._stopped.wait(TICK_S if any(due) else 0):
+            now = time.monotonic()
+            for index, (every_s, site, duty) in enumerate(self._duties):
+                if now >= due[index]:
+                    due[index] = now + every_s
+                    with guard.guarded(site):
+                        duty()
+            self.cpu_ns = time.thread_time_ns()
+
+    def stop(self, timeout_s: float) -> None:
+        """End the thread; waits for its current duty, ``timeout_s`` at most."""
+        self._stopped.set()
+        if self.is_alive() and threading.current_thread() is not self:
+            self.join(timeout_s)
+
+
+def health_event(
+    now_ns: int, training_ns: float, background_ns: float, dropped: int, export_failures: dict[str, int]
+) -> Event:
+    """What otel_train cost and lost since the run began, in seconds and counts."""
+    return Event(
+        HEALTH,
+        now_ns,
+        attributes={
+            OVERHEAD_TRAINING: training_ns / 1e9,
+            OVERHEAD_BACKGROUND: background_ns / 1e9,
+            RECORDS_DROPPED: dropped,
+            EXPORT_FAILURES: dict(export_failures),
+            ERRORS: dict(guard.counts),
+        },
+    )

@@ -1,0 +1,182 @@
+"""The two scopes on the hot path, ``Phase`` and ``Step``: each a context manager and a decorator.
+
+Their ``__enter__`` and ``__exit__`` are class attributes that an active recorder sets and takes back (``install``), so
+that a scope made before ``init()``, in a library say, records after it, and a scope that nobody records costs two calls
+of a C function that does nothing: 0.06 µs, where an ``if`` in two Python methods costs 0.15.
+"""
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
+
+from otel_train import guard
+from otel_train.runlog.layout import COUNT_SHIFT, DATA_WAIT, OTHER_PHASE, STEP_PHASE
+
+P = ParamSpec("P")
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+Amount: TypeAlias = "int | Callable[..., int] | None"
+"""A count (of samples, of tokens), a function that returns it, or unknown."""
+
+_nothing = cast("Callable[..., Any]", "".format)
+"""A C function that takes anything and returns something false."""
+
+LARGEST_PHASE_ID = 255
+
+
+class Phase:
+    """A named part of a step. Stateless: one object a name, for every thread, nested in itself or not."""
+
+    __slots__ = ("id", "name", "once")
+
+    def __init__(self, name: str, id: int) -> None:
+        self.name = name
+        self.id = id
+        self.once = id | 1 << COUNT_SHIFT
+        """One occurrence of it at depth 0, as a record's slot has it."""
+
+    __enter__ = _nothing
+    __exit__ = _nothing
+
+    def __call__(self, function: F) -> F:
+        """Decorate a function: each call of it is this phase."""
+        return wrap(function, lambda: self)
+
+    def __repr__(self) -> str:
+        return f"trace_phase({self.name!r})"
+
+
+class StepArguments(NamedTuple):
+    """What a step was told of itself: a number, a function, or None for unknown."""
+
+    samples: Amount
+    tokens: Amount
+    padded_tokens: Amount
+    number: int | None
+
+
+class Step(StepArguments):
+    """One step of training or inference. Immutable: what happens in it is the recorder's to keep."""
+
+    __slots__ = ()
+
+    __enter__ = _nothing
+    __exit__ = _nothing
+
+    def __call__(self, function: F) -> F:
+        """Decorate a function: each call of it is a step. Functions among the arguments get the call's arguments."""
+        if not any(callable(argument) for argument in self):
+            return wrap(function, lambda: self)
+        return wrap(function, self._for_call, needs_arguments=True)
+
+    def _for_call(self, *args: Any, **kwargs: Any) -> "Step":
+        return Step(*(amount(*args, **kwargs) if callable(amount) else amount for amount in self))
+
+
+def install(scope: type, enter: Callable[..., Any], exit: Callable[..., Any]) -> Callable[[], None]:
+    """Let a recorder see a scope; returns the undo."""
+    setattr(scope, "__enter__", enter)  # noqa: B010  mypy: a method is not assigned to
+    setattr(scope, "__exit__", exit)  # noqa: B010
+
+    def undo() -> None:
+        setattr(scope, "__enter__", _nothing)  # noqa: B010
+        setattr(scope, "__exit__", _nothing)  # noqa: B010
+
+    return undo
+
+
+def wrap(function: F, scope_of: Callable[..., Any], needs_arguments: bool = False) -> F:
+    """Run each call of ``function`` in the scope that ``scope_of`` gives; name, signature and type stay.
+
+    Coroutine functions are awaited inside the scope. A generator function is refused: its body runs at ``next()``, not
+    at the call, so a scope around the call would time nothing. Raises ``TypeError``.
+    """
+    if not callable(function):
+        raise TypeError(f"otel_train decorates functions, got {function!r}. Write e.g. trace_step(samples=32)")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{function!r} is a generator: put a with-block around what it does between its yields")
+    scope = _guarded_scope(scope_of) if needs_arguments else scope_of
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def traced_coroutine(*args: Any, **kwargs: Any) -> Any:
+            with scope(*args, **kwargs) if needs_arguments else scope():
+                return await function(*args, **kwargs)
+
+        return cast("F", traced_coroutine)
+
+    if needs_arguments:
+
+        @functools.wraps(function)
+        def traced_with_arguments(*args: Any, **kwargs: Any) -> Any:
+            with scope(*args, **kwargs):
+                return function(*args, **kwargs)
+
+        return cast("F", traced_with_arguments)
+
+    @functools.wraps(function)
+    def traced(*args: Any, **kwargs: Any) -> Any:
+        with scope():
+            return function(*args, **kwargs)
+
+    return cast("F", traced)
+
+
+def _guarded_scope(scope_of: Callable[..., Any]) -> Callable[..., Any]:
+    """A user's function that counts samples may fail; the step goes on, its count unknown."""
+
+    def scope(*args: Any, **kwargs: Any) -> Any:
+        if Step.__enter__ is _nothing:
+            return UNKNOWN_STEP
+        try:
+            return scope_of(*args, **kwargs)
+        except Exception as error:
+            guard.warn_once("amount", "the samples/tokens function of a step failed: %r. The count is missing", error)
+            return UNKNOWN_STEP
+
+    return scope
+
+
+UNKNOWN_STEP = Step(None, None, None, None)
+
+phases: dict[str, Phase] = {}
+"""Every phase named in this process, by name. Ids are the process's, so that a phase outlives a run."""
+
+_naming = threading.Lock()
+_on_new_phase: list[Callable[[Phase], None]] = []
+
+
+def phase(name: str) -> Phase:
+    """The scope of a phase. At most 255 names a process: the rest is recorded as ``other``, and a warning says so."""
+    known = phases.get(name)
+    if known is not None:
+        return known
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"a phase has a name such as 'forward', got {name!r}")
+    if len(phases) > LARGEST_PHASE_ID:
+        guard.warn_once("phase names", "more than 255 phase names, got %r too: recorded as 'other'", name)
+        return phases["other"]
+    with _naming:
+        if name not in phases:
+            added = Phase(name, len(phases))
+            for listener in _on_new_phase:
+                listener(added)
+            phases[name] = added
+    return phases[name]
+
+
+def on_new_phase(listener: Callable[[Phase], None]) -> Callable[[], None]:
+    """Tell ``listener`` of each phase known and of each named from now on; returns the undo."""
+    with _naming:
+        for known in phases.values():
+            listener(known)
+        _on_new_phase.append(listener)
+    return lambda: _on_new_phase.remove(listener)
+
+
+assert phase("other").id == OTHER_PHASE
+DATA_WAIT_PHASE = phase(DATA_WAIT)
+STEP_IN_STEP = phase(STEP_PHASE)

@@ -1,0 +1,105 @@
+"""The export thread of a run that is going on: wakes, drains the log to the backend, sleeps. The training never waits for it."""
+
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from otel_train import guard
+from otel_train.runlog.ranklog import RankLog
+from otel_train.settings import Settings
+
+if TYPE_CHECKING:
+    from otel_train.session import Session
+
+EVERY_S = 1.0
+SIGNAL_ENDPOINTS = tuple(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT" for signal in ("TRACES", "METRICS", "LOGS"))
+
+
+def wanted(settings: Settings, providers: dict[str, Any]) -> bool:
+    """Is there somewhere to send to? Tells without importing OpenTelemetry."""
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return False
+    if settings.endpoint or any(os.environ.get(name, "").strip() for name in SIGNAL_ENDPOINTS):
+        return True
+    return bool(application_providers(providers))
+
+
+def application_providers(providers: dict[str, Any]) -> dict[str, Any]:
+    """The application's own providers: those passed to ``init()``, and real ones that are already set."""
+    if not providers and "opentelemetry.sdk" not in sys.modules:
+        return {}
+    from otel_train.sinks.providers import providers_already_set
+
+    return {**providers_already_set(), **providers}
+
+
+class Sending(threading.Thread):
+    """Drains one rank's log for as long as the run goes on."""
+
+    def __init__(self, session: "Session") -> None:
+        super().__init__(name="otel_train.export", daemon=True)
+        self._session = session
+        self._wake = threading.Event()
+        self._over = False
+        self._deadline: float | None = None
+        self._exporter: Any = None
+        self.cpu_ns = 0
+
+    @property
+    def dropped(self) -> int:
+        """Records that were gone before a backend acknowledged them."""
+        return int(getattr(self._exporter, "dropped", 0))
+
+    @property
+    def failures(self) -> Counter[str]:
+        """Failed exports a signal."""
+        failures: Counter[str] = getattr(self._exporter, "failures", Counter())
+        return failures
+
+    def run(self) -> None:
+        with guard.guarded("export"):
+            self._exporter = self._open()
+        while self._exporter is not None:
+            with guard.guarded("export"):
+                self._exporter.drain(final=self._over, deadline=self._deadline)
+            self.cpu_ns = time.thread_time_ns()
+            if self._over:
+                return
+            self._wake.wait(EVERY_S)
+
+    def finish(self, deadline: float) -> None:
+        """Send what is left until ``deadline`` (``time.monotonic``), then let go: the rest stays in the log."""
+        self._over, self._deadline = True, deadline
+        self._wake.set()
+        self.join(max(deadline - time.monotonic(), 0))
+        if self.is_alive() and self._exporter is not None:
+            self._exporter.stop()
+        remaining = self._exporter.pending() if self._exporter is not None else 0
+        if remaining:
+            guard.warn_once(
+                "unsent",
+                "%d steps of run %s were not acknowledged by the backend. Nothing is lost: they are in %s. "
+                "Send them with: otel-train push %s",
+                remaining,
+                self._session.identity.run_id,
+                self._session.store.location,
+                self._session.identity.run_id,
+            )
+
+    def _open(self) -> Any:
+        from otel_train.export import Exporter, make_targets
+
+        log = RankLog(self._session.store)
+        settings = self._session.settings
+        targets = make_targets(
+            log.identity,
+            **application_providers(self._session.providers),
+            endpoint=settings.endpoint,
+            headers=settings.headers or None,
+            protocol=settings.protocol,
+        )
+        exporter = Exporter(log, targets)
+        return exporter if exporter.acquire() else None

@@ -1,0 +1,360 @@
+"""``init()`` to ``shutdown()``: puts a run together, and takes it apart, whatever way the process ends.
+
+Nothing here is on the hot path. The training thread meets only the recorder; a keeper thread does the chores, an export
+thread exists when there is somewhere to send to.
+"""
+
+import atexit
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from otel_train import active, guard, scopes
+from otel_train.calibration import Calibration, calibrate
+from otel_train.clock import Anchor, Clock
+from otel_train.errors import AlreadyInitialized
+from otel_train.identity import Identity, describe_process, identify, script_name
+from otel_train.keeper import HEALTH_EVERY_S, MEMORY_EVERY_S, TICK_S, Keeper, health_event
+from otel_train.recorder import Recorder, describe
+from otel_train.runlog.layout import FORMAT_VERSION
+from otel_train.samplers.hardware import describe_hardware
+from otel_train.samplers.memory import COLUMNS, sample
+from otel_train.scalars import Scalars
+from otel_train.settings import Settings, load, recordable
+from otel_train.software import describe_git, describe_software
+from otel_train.store import Store, open_store
+from otel_train.version import __version__
+
+KEEPER_STOP_S = 0.5
+
+
+class Session:
+    """One run of this process, from ``init()`` to ``shutdown()``. Any thread may shut it down; twice is once."""
+
+    def __init__(
+        self, settings: Settings, providers: dict[str, Any], store: Store, identity: Identity, clock: Clock
+    ) -> None:
+        self.settings = settings
+        self.providers = providers
+        self.store = store
+        self.identity = identity
+        self.clock = clock
+        self.calibration: Calibration = calibrate()
+        self._process_id = os.getpid()
+        self._over = threading.Lock()
+        self._error: BaseException | None = None
+        self._described = self._describe(Anchor.now(clock))
+        store.write_identity(self._described)
+        self._undo: list[Callable[[], None]] = [scopes.on_new_phase(self._name_phase)]
+        self.recorder = Recorder(
+            clock, store.steps(), store.write_event, self._nesting(), with_phases=settings.level == "phases"
+        )
+        self.scalars = Scalars(
+            self.recorder, store.scalars, lambda number, name: store.write_name("scalar", number, name)
+        )
+        self._export: Any = None
+        self._progress: Any = None
+        self._keeper = Keeper(
+            [
+                (TICK_S, "prepare", self._prepare),
+                (float("inf"), "identity", self._complete_identity),
+                (MEMORY_EVERY_S, "memory", self._sample_memory),
+                (HEALTH_EVERY_S, "health", self._write_health),
+            ]
+        )
+
+    def start(self) -> None:
+        """Record from now on."""
+        self._undo.append(self.recorder.activate())
+        active.session, active.recorder = self, self.recorder
+        self._keeper.start()
+        with guard.guarded("export"):
+            self._start_export()
+        if self.settings.progress and self.identity.rank == 0:
+            with guard.guarded("progress"):
+                self._start_progress()
+        self._undo.append(_at_exit(self.shutdown))
+
+    def shutdown(self, error: BaseException | None = None) -> None:
+        """End the run: last records sent as far as the exit's time allows, ``run.json`` closed. Never raises."""
+        if os.getpid() != self._process_id or not self._over.acquire(blocking=False):
+            return
+        deadline = time.monotonic() + self.settings.exit_timeout_s
+        if active.session is self:
+            active.session = active.recorder = None
+        for undo in self._undo:
+            with guard.guarded("shutdown"):
+                undo()
+        with guard.guarded("shutdown"):
+            self.scalars.finish()
+            self._keeper.stop(KEEPER_STOP_S)
+            self._sample_memory()
+            self._write_health()
+        with guard.guarded("progress"):
+            if self._progress is not None:
+                self._progress.stop()
+        with guard.guarded("run.json"):
+            self._write_end(error or self._error)
+        with guard.guarded("export"):
+            if self._export is not None:
+                self._export.finish(deadline)
+
+    def abandon(self) -> None:
+        """In a forked child: the parent's run is not ours. Nothing is written, closed or sent."""
+        for undo in self._undo:
+            undo()
+        self._undo.clear()
+
+    # -- identity --------------------------------------------------------------------------------------------------
+
+    def _describe(self, anchor: Anchor) -> dict[str, Any]:
+        identity, settings = self.identity, self.settings
+        described: dict[str, Any] = {
+            "format_version": FORMAT_VERSION,
+            "otel_train_version": __version__,
+            "run_id": identity.run_id,
+            "rank": identity.rank,
+            "local_rank": identity.local_rank,
+            "world_size": identity.world_size,
+            "launcher": identity.launcher,
+            "service_name": settings.service_name or script_name(),
+            "resource_attributes": settings.resource_attributes,
+            "anchor": vars(anchor),
+            "process": describe_process(),
+            "settings": recordable(settings),
+            "calibration": vars(self.calibration),
+        }
+        return {key: value for key, value in described.items() if value not in (None, {})}
+
+    def _complete_identity(self) -> None:
+        """What takes time to find out: hardware, versions, the commit."""
+        self._described |= {"hardware": describe_hardware(), "software": describe_software()}
+        script = Path(sys.argv[0]).resolve().parent if getattr(sys, "argv", None) else Path.cwd()
+        git = describe_git(script if script.is_dir() else Path.cwd())
+        self._described |= {"git": git} if git else {}
+        self.store.write_identity(self._described)
+
+    def _write_end(self, error: BaseException | None) -> None:
+        end: dict[str, Any] = {"unix_ns": time.time_ns(), "monotonic_ns": self.clock()}
+        if error is not None:
+            end["error"] = describe(error)
+        self._described["end"] = end
+        self.store.write_identity(self._described)
+
+    def _name_phase(self, phase: scopes.Phase) -> None:
+        self.store.write_name("phase", phase.id, phase.name)
+
+    # -- the keeper's duties ---------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        self.recorder.steps.prepare()
+        self.scalars.prepare()
+        self.store.check()
+
+    def _sample_memory(self) -> None:
+        self.store.write_resources(COLUMNS, sample())
+
+    def _write_health(self) -> None:
+        self.store.write_event(
+            health_event(
+                self.clock(),
+                self._training_ns(),
+                self._keeper.cpu_ns + (self._export.cpu_ns if self._export is not None else 0),
+                self.scalars.dropped + (self._export.dropped if self._export is not None else 0),
+                self._export.failures if self._export is not None else {},
+            )
+        )
+
+    def _training_ns(self) -> float:
+        return self.recorder.steps.total * self.calibration.step_ns + self._phases_so_far() * self.calibration.phase_ns
+
+    def _phases_so_far(self) -> int:
+        import numpy as np
+
+        from otel_train.runlog.ranklog import RankLog
+
+        for _, records in RankLog(self.store).steps.read(self._counted):
+            self._phases += int(np.sum(records["phase_count"], dtype=np.int64))
+            self._counted += len(records)
+        return self._phases
+
+    _phases = 0
+    _counted = 0
+
+    # -- export and display ----------------------------------------------------------------------------------------
+
+    def _nesting(self) -> Any:
+        if not self.providers and "opentelemetry.trace" not in sys.modules:
+            return None
+        with guard.guarded("nesting"):
+            from otel_train.sinks.nesting import step_context
+
+            return step_context(self.identity.run_id, self.identity.rank, self.providers.get("tracer_provider"))
+        return None
+
+    def _start_export(self) -> None:
+        from otel_train.sending import Sending, wanted
+
+        if wanted(self.settings, self.providers):
+            self._export = Sending(self)
+            self._export.start()
+
+    def _start_progress(self) -> None:
+        from otel_train.progress import Progress
+        from otel_train.runlog.ranklog import RankLog
+
+        total = self.settings.total_steps
+        self._progress = Progress(total, RankLog(self.store))
+        self._progress.start()
+
+
+class RunHandle:
+    """The run that ``init()`` began. As a context manager it ends the run; letting go of it does nothing."""
+
+    def __init__(self, session: Session | None) -> None:
+        self._session = session
+
+    @property
+    def id(self) -> str | None:
+        """The run id, the same on every rank; None where recording is off."""
+        return self._session.identity.run_id if self._session else None
+
+    @property
+    def rank(self) -> int | None:
+        """This process's rank; None where recording is off."""
+        return self._session.identity.rank if self._session else None
+
+    @property
+    def path(self) -> Path | None:
+        """This rank's folder of the run log; None where nothing is recorded on disk."""
+        location = self._session.store.location if self._session else "memory"
+        return None if location == "memory" else Path(location)
+
+    @property
+    def settings(self) -> Settings | None:
+        """The settings in force; None where recording is off."""
+        return self._session.settings if self._session else None
+
+    def shutdown(self) -> None:
+        """End the run. Twice is once."""
+        if self._session is not None:
+            self._session.shutdown()
+
+    def __enter__(self) -> "RunHandle":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            self._session.shutdown(error)
+
+    def __repr__(self) -> str:
+        return f"<otel_train run {self.id or 'off'}>"
+
+
+_starting = threading.Lock()
+_given: dict[str, Any] = {}
+_handle = RunHandle(None)
+
+
+def init(
+    *, tracer_provider: Any = None, meter_provider: Any = None, logger_provider: Any = None, **settings: Any
+) -> RunHandle:
+    """Begin a run: steps are recorded on disk from now on, and sent where OTLP's variables say.
+
+    Settings are those of ``docs/settings.md``; what is left out comes from the environment, ``OTEL_TRAIN_CONFIG`` or
+    the default. An application's own OpenTelemetry providers, passed or already set, are used instead of ours and never
+    replaced. Called again with the same settings, or none, it returns the run that is going on.
+
+    In a process that multiprocessing is still starting (the main script imported by a spawned worker) it does nothing.
+
+    Raises:
+        SettingsError: a setting is wrong. It says what was got, what is allowed and what to do.
+        AlreadyInitialized: a run with other settings is going on.
+    """
+    global _given, _handle
+    providers = {
+        "tracer_provider": tracer_provider,
+        "meter_provider": meter_provider,
+        "logger_provider": logger_provider,
+    }
+    given = {**settings, **{key: value for key, value in providers.items() if value is not None}}
+    with _starting:
+        if active.session is not None:
+            if given and given != _given:
+                raise AlreadyInitialized(_other_settings(given))
+            return _handle
+        loaded = load(settings)
+        if not loaded.enabled or loaded.level == "off" or _is_being_spawned():
+            return RunHandle(None)
+        given_providers = {key: value for key, value in providers.items() if value is not None}
+        _given, _handle = given, RunHandle(_begin(loaded, given_providers, time.perf_counter_ns))
+        return _handle
+
+
+def _begin(settings: Settings, providers: dict[str, Any], clock: Clock, store: Store | None = None) -> Session:
+    guard.forget()
+    identity = identify(run_id=settings.run_id)
+    if store is None:
+        store, run_id = open_store(settings.dir, identity.run_id, identity.rank, settings.max_disk)
+        identity = Identity(run_id, identity.rank, identity.local_rank, identity.world_size, identity.launcher)
+    session = Session(settings, providers, store, identity, clock)
+    session.start()
+    return session
+
+
+def shutdown() -> None:
+    """End the run that is going on, if there is one. Twice is once; without it the process's exit does it."""
+    if active.session is not None:
+        active.session.shutdown()
+
+
+def _other_settings(given: dict[str, Any]) -> str:
+    differing = sorted(key for key in {*given, *_given} if given.get(key) != _given.get(key))
+    return (
+        f"init() was called again with other settings: {', '.join(differing)} differ from those of run {_handle.id}. "
+        "Call otel_train.shutdown() first, or init() without arguments to get the run that is going on."
+    )
+
+
+def _is_being_spawned() -> bool:
+    """Is this the main script's top level, imported again by a worker that multiprocessing spawns?"""
+    process = getattr(sys.modules.get("multiprocessing.process"), "current_process", lambda: None)()
+    return bool(getattr(process, "_inheriting", False))
+
+
+def _at_exit(end: Callable[[], None]) -> Callable[[], None]:
+    """Call ``end`` when the process exits; returns the undo. A forked child of multiprocessing skips ``atexit``."""
+    atexit.register(end)
+    finalizer: Any = None
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        from multiprocessing.util import Finalize
+
+        finalizer = Finalize(None, end, exitpriority=100)
+
+    def undo() -> None:
+        atexit.unregister(end)
+        if finalizer is not None:
+            finalizer.cancel()
+
+    return undo
+
+
+def _after_fork_in_child() -> None:
+    global _starting
+    _starting = threading.Lock()
+    session, active.session, active.recorder = active.session, None, None
+    if session is not None:
+        with contextlib.suppress(Exception):
+            session.abandon()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

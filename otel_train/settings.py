@@ -1,0 +1,332 @@
+"""Every setting: one frozen object, checked once at ``init()``. Code > environment > file > default.
+
+The table in ``docs/settings.md`` is generated from here (``python -m otel_train.settings``).
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from otel_train.errors import SettingsError
+
+LEVELS = ("off", "steps", "phases")
+"""What is recorded: nothing; steps and their waits for data; and their phases too."""
+
+PROTOCOLS = ("http/protobuf", "grpc")
+
+PRESETS: dict[str, dict[str, object]] = {"full_monitoring": {"level": "phases", "progress": True, "keep_every": "auto"}}
+"""Settings that a preset gives; any of them can still be given by itself."""
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+SMALLEST_DISK = 16 * 2**20
+
+
+def flag(value: object) -> bool:
+    """``true``/``false``, ``1``/``0``, ``yes``/``no``, ``on``/``off`` in any case."""
+    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    try:
+        return words[str(value).strip().lower()]
+    except KeyError:
+        raise ValueError("true or false") from None
+
+
+def size(value: object) -> int:
+    """Bytes: a number, or a number with a unit: ``512MiB``, ``2GB``."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", str(value), re.IGNORECASE)
+    number = int(float(match[1]) * UNITS[(match[2] or "").lower()]) if match else 0
+    if number < SMALLEST_DISK:
+        raise ValueError("bytes with a unit, at least 16MiB: 512MiB, 2GB")
+    return number
+
+
+def seconds(value: object) -> float:
+    """A time in seconds, zero or more."""
+    return _number(value, lambda number: number >= 0, "seconds, 0 or more")
+
+
+def milliseconds_as_seconds(value: object) -> float:
+    """A time in milliseconds, as OpenTelemetry's variables have it; kept in seconds."""
+    return _number(value, lambda number: number > 0, "milliseconds, more than 0") / 1000
+
+
+def positive_seconds(value: object) -> float:
+    """A time in seconds, more than zero."""
+    return _number(value, lambda number: number > 0, "seconds, more than 0")
+
+
+def factor(value: object) -> float:
+    """A number above one."""
+    return _number(value, lambda number: number > 1, "a number above 1")
+
+
+def _number(value: object, allowed: Callable[[float], bool], expected: str) -> float:
+    try:
+        number = float(str(value))
+    except ValueError:
+        raise ValueError(expected) from None
+    if not allowed(number):
+        raise ValueError(expected)
+    return number
+
+
+def one_step_in(value: object) -> "int | str":
+    """``auto``, or a whole number from 1."""
+    text = str(value).strip().lower()
+    if text == "auto":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError("auto, or a whole number from 1")
+    return int(text)
+
+
+def choice(*allowed: str) -> Callable[[object], str]:
+    """One of some words."""
+
+    def parse(value: object) -> str:
+        word = str(value).strip().lower()
+        if word not in allowed:
+            raise ValueError(" or ".join(allowed))
+        return word
+
+    return parse
+
+
+def name(value: object) -> str:
+    """Text that is not empty."""
+    text = str(value).strip()
+    if not text:
+        raise ValueError("a name that is not empty")
+    return text
+
+
+def run_name(value: object) -> str:
+    """Letters, digits, dot, underscore and hyphen: it names a folder."""
+    text = str(value).strip()
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", text):
+        raise ValueError("1 to 128 letters, digits, '.', '_' or '-', a letter or digit first")
+    return text
+
+
+def path(value: object) -> Path:
+    """A path; ``~`` is the home directory."""
+    return Path(name(value)).expanduser()
+
+
+def pairs(value: object) -> dict[str, str]:
+    """``key=value,key2=value2``, percent-encoded as OpenTelemetry's variables are; or a mapping."""
+    from urllib.parse import unquote
+
+    if isinstance(value, Mapping):
+        return {str(key): str(item) for key, item in value.items()}
+    entries = [entry.partition("=") for entry in str(value).split(",") if entry.strip()]
+    if any(not separator or not key.strip() for key, separator, _ in entries):
+        raise ValueError("key=value,key2=value2")
+    return {unquote(key.strip()): unquote(item.strip()) for key, _, item in entries}
+
+
+def default_directory() -> Path:
+    """``$XDG_STATE_HOME/otel_train``, by default ``~/.local/state/otel_train``."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()) / "otel_train"
+
+
+def setting(default: Any, parse: Callable[[object], Any], variable: str | None, doc: str) -> Any:
+    """A field of ``Settings``: its default (or a function that gives it), parser, environment variable and meaning."""
+    metadata = {"parse": parse, "variable": variable, "doc": doc}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings in force. Made by ``load()``; nothing is checked after that."""
+
+    enabled: bool = setting(
+        True, flag, "OTEL_TRAIN_ENABLED", "Record at all. Off by itself where OTEL_SDK_DISABLED=true."
+    )
+    dir: Path = setting(default_directory, path, "OTEL_TRAIN_DIR", "Where runs are recorded.")
+    level: str = setting("phases", choice(*LEVELS), "OTEL_TRAIN_LEVEL", "off, steps (steps and data waits) or phases.")
+    max_disk: int = setting(
+        512 * 2**20, size, "OTEL_TRAIN_MAX_DISK", "Bytes kept for each rank of a run; the oldest records go first."
+    )
+    preset: str | None = setting(
+        None,
+        choice(*PRESETS),
+        "OTEL_TRAIN_PRESET",
+        "full_monitoring turns on all there is; single settings override it.",
+    )
+    run_id: str | None = setting(
+        None,
+        run_name,
+        "OTEL_TRAIN_RUN_ID",
+        "The id that all ranks share. By itself: from the launcher, or time and chance.",
+    )
+    progress: bool = setting(False, flag, "OTEL_TRAIN_PROGRESS", "A live display on the terminal of rank 0.")
+    total_steps: int | None = setting(
+        None, one_step_in, "OTEL_TRAIN_TOTAL_STEPS", "Steps the run will have, for the display's remaining time."
+    )
+    keep_every: "int | str" = setting(
+        "auto", one_step_in, "OTEL_TRAIN_KEEP_EVERY", "One step in so many becomes a trace; auto: about one in 5 s."
+    )
+    slow_factor: float = setting(
+        2.0, factor, "OTEL_TRAIN_SLOW_FACTOR", "A step so many times slower than the recent median becomes a trace too."
+    )
+    exit_timeout_s: float = setting(
+        2.0, seconds, "OTEL_TRAIN_EXIT_TIMEOUT", "Seconds that the exit may wait for a backend. The rest stays on disk."
+    )
+    service_name: str | None = setting(None, name, "OTEL_SERVICE_NAME", "service.name; by itself the script's name.")
+    resource_attributes: dict[str, str] = setting(
+        dict, pairs, "OTEL_RESOURCE_ATTRIBUTES", "More attributes of the resource: key=value,key2=value2."
+    )
+    endpoint: str | None = setting(
+        None, name, "OTEL_EXPORTER_OTLP_ENDPOINT", "Where OTLP goes. Not set: nothing leaves, the run stays on disk."
+    )
+    protocol: str | None = setting(
+        None,
+        choice(*PROTOCOLS),
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+        "http/protobuf (default), or grpc with the extra of that name.",
+    )
+    headers: dict[str, str] = setting(
+        dict, pairs, "OTEL_EXPORTER_OTLP_HEADERS", "Headers of each request: key=value. Never recorded, never shown."
+    )
+    metric_interval_s: float = setting(
+        10.0, positive_seconds, "OTEL_METRIC_EXPORT_INTERVAL", "Time between metric points (the variable is in ms)."
+    )
+
+
+SECRET = frozenset({"headers"})
+"""Settings whose value is neither written to the run log nor shown."""
+
+IN_MILLISECONDS = frozenset({"metric_interval_s"})
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Settings with the place that each came from."""
+
+    settings: Settings
+    sources: dict[str, str]
+
+
+def load(given: Mapping[str, Any] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings in force, from code, environment and file. Raises ``SettingsError``."""
+    return load_with_sources(given, environ).settings
+
+
+def load_with_sources(given: Mapping[str, Any] | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
+    """Like ``load``, and where each value comes from. Raises ``SettingsError``."""
+    values: dict[str, Any] = {}
+    sources = {known.name: "default" for known in fields(Settings)}
+
+    def take(source: str, key: str, raw: object, parse: Callable[[object], Any], called: str) -> None:
+        try:
+            values[key] = parse(raw)
+        except ValueError as error:
+            shown = "(hidden)" if key in SECRET else repr(raw)
+            raise SettingsError(f"{called} is {shown}; allowed is {error}. {_remedy(source, called)}") from None
+        sources[key] = source
+
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        values["enabled"], sources["enabled"] = False, "OTEL_SDK_DISABLED"
+    layers = [_from_file(environ), _from_environment(environ), _from_code(given or {})]
+    preset = next((raw for layer in reversed(layers) for _, key, raw, _, _ in layer if key == "preset"), None)
+    for key, value in PRESETS.get(str(preset), {}).items():
+        values[key], sources[key] = value, f"preset {preset}"
+    for layer in layers:
+        for entry in layer:
+            take(*entry)
+    return Loaded(Settings(**values), sources)
+
+
+Entry = tuple[str, str, object, Callable[[object], Any], str]
+"""Source, setting, raw value, parser, and what the user called it."""
+
+
+def _from_code(given: Mapping[str, Any]) -> list[Entry]:
+    known = {one.name: one for one in fields(Settings)}
+    for key in given:
+        if key not in known:
+            raise SettingsError(f"init() got {key!r}; allowed are {', '.join(known)}")
+    return [
+        ("code", key, raw, known[key].metadata["parse"], f"init({key}=…)")
+        for key, raw in given.items()
+        if raw is not None
+    ]
+
+
+def _from_environment(environ: Mapping[str, str]) -> list[Entry]:
+    entries: list[Entry] = []
+    for known in fields(Settings):
+        variable = known.metadata["variable"]
+        raw = environ.get(variable, "")
+        if raw.strip():
+            parse = milliseconds_as_seconds if known.name in IN_MILLISECONDS else known.metadata["parse"]
+            entries.append((variable, known.name, raw, parse, variable))
+    return entries
+
+
+def _from_file(environ: Mapping[str, str]) -> list[Entry]:
+    at = environ.get("OTEL_TRAIN_CONFIG", "").strip()
+    if not at:
+        return []
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(at).expanduser().read_text()) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise SettingsError(f"OTEL_TRAIN_CONFIG={at} cannot be read as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise SettingsError(f"{at} holds {type(content).__name__}; allowed is a mapping of settings: level: steps")
+    known = {one.name: one for one in fields(Settings)}
+    for key in content:
+        if key not in known:
+            raise SettingsError(f"{at} has {key!r}; allowed are {', '.join(known)}")
+    return [(at, key, raw, known[key].metadata["parse"], f"{key} in {at}") for key, raw in content.items()]
+
+
+def _remedy(source: str, called: str) -> str:
+    return "Change the call." if source == "code" else f"Change or remove {called}."
+
+
+def explain(loaded: Loaded) -> list[tuple[str, str, str, str]]:
+    """For each setting: name, value as text (a secret's is hidden), source, environment variable."""
+    rows = []
+    for known in fields(Settings):
+        value = getattr(loaded.settings, known.name)
+        shown = "(hidden)" if known.name in SECRET and value else _text(value)
+        rows.append((known.name, shown, loaded.sources[known.name], known.metadata["variable"]))
+    return rows
+
+
+def _text(value: object) -> str:
+    if value is None or value == {}:
+        return "-"
+    if isinstance(value, dict):
+        return ",".join(f"{key}={item}" for key, item in value.items())
+    return str(value)
+
+
+def recordable(settings: Settings) -> dict[str, Any]:
+    """The settings as ``run.json`` holds them, without secrets."""
+    content = {one.name: getattr(settings, one.name) for one in fields(Settings) if one.name not in SECRET}
+    return {**content, "dir": str(settings.dir)}
+
+
+def table() -> str:
+    """The settings as a Markdown table, for ``docs/settings.md``."""
+    lines = ["| variable | in code and YAML | default | meaning |", "|---|---|---|---|"]
+    defaults = {**{one.name: one.default for one in fields(Settings)}, "dir": "~/.local/state/otel_train"}
+    defaults |= {"max_disk": "512MiB", "resource_attributes": None, "headers": None}
+    for one in fields(Settings):
+        variable, doc = one.metadata["variable"], one.metadata["doc"]
+        lines.append(f"| `{variable}` | `{one.name}` | {_text(defaults[one.name])} | {doc} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table())

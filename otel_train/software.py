@@ -1,0 +1,50 @@
+"""What the run was made of: versions and the commit. Read off the training thread; nothing is imported for it."""
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "numpy", "lightning", "transformers", "accelerate", "deepspeed", "opentelemetry-sdk")
+GIT_TIMEOUT_S = 2
+
+
+def describe_software() -> dict[str, str]:
+    """Versions of Python, the platform and the packages that are installed; CUDA as the installed torch names it."""
+    described = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            described[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    cuda = getattr(getattr(sys.modules.get("torch"), "version", None), "cuda", None)
+    return {**described, "cuda": cuda} if cuda else described
+
+
+def describe_git(directory: Path) -> dict[str, Any]:
+    """Commit and dirty flag of the work tree that holds ``directory``; empty where there is none, or no git."""
+    commit = _git(directory, "rev-parse", "HEAD")
+    if not commit:
+        return {}
+    changes = _git(directory, "status", "--porcelain", "--untracked-files=no")
+    described: dict[str, Any] = {"commit": commit.strip()}
+    return described if changes is None else {**described, "dirty": bool(changes.strip())}
+
+
+def _git(directory: Path, *arguments: str) -> str | None:
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(directory), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=GIT_TIMEOUT_S,
+            env=environment,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
