@@ -12,7 +12,7 @@ from otel_train.api import (
 )
 from otel_train.display import progress
 from otel_train.errors import AlreadyInitialized, OtelTrainError, RunLogError, RunNotFound, SettingsError, UnknownFormat
-from otel_train.session import RunHandle, init, shutdown
+from otel_train.run import RunHandle, init, shutdown
 from otel_train.version import __version__
 
 __all__ = [

@@ -3,7 +3,7 @@
 import os
 import stat
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from otel_train import active, guard, scopes
 from otel_train.dataloader import TracedLoader
@@ -20,15 +20,17 @@ from otel_train.names import (
     EVALUATION_NAME,
     STEP_COUNT,
 )
-from otel_train.recorder import Recorder
 from otel_train.runlog.layout import EVALUATION, LARGEST, MISSING
 from otel_train.scopes import Amount, Phase, Step
 from otel_train.timed import Timed
 
+if TYPE_CHECKING:
+    from otel_train.recorder import Recorder
+
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
-_new = tuple.__new__
+_new, _phases = tuple.__new__, scopes.phases
 _PLAIN_STEP = Step(None, None, None, None)
 
 
@@ -47,7 +49,7 @@ def trace_step(
     padded_tokens: Amount = None,
     step: int | None = None,
 ) -> F | Step:
-    """Time a step, of training or of batch inference: ``@trace_step``, ``@trace_step(samples=…)`` or ``with trace_step():``.
+    """Time a step of training or batch inference: ``@trace_step``, ``@trace_step(samples=…)``, ``with trace_step():``.
 
     ``samples`` and ``tokens`` count what the step processes, padding included; ``padded_tokens`` how many of the tokens
     are padding, so that the packing efficiency is 1 - padded_tokens / tokens. Each is a number or a function: of the
@@ -59,19 +61,21 @@ def trace_step(
     """
     if function is not None:
         return _PLAIN_STEP(function)
+    if samples is tokens is padded_tokens is step is None:
+        return _PLAIN_STEP
     return _new(Step, (samples, tokens, padded_tokens, step))
 
 
 def trace_phase(name: str) -> Phase:
     """Time a part of a step: ``with trace_phase("forward"):`` or ``@trace_phase("forward")``.
 
-    ``forward``, ``backward``, ``optimizer`` and ``data_wait`` are the names that reports know; any other will do. Inside
-    a step it is part of the step's record, at its depth. Outside a step, or on a thread beside the training's, it is an
-    event with a duration. Costs about 0.5 µs inside a step, 20 µs outside.
+    ``forward``, ``backward``, ``optimizer`` and ``data_wait`` are the names that reports know; any other will do.
+    Inside a step it is part of the step's record, at its depth. Outside a step, or on a thread beside the training's,
+    it is an event with a duration. Costs about 0.5 µs inside a step, 20 µs outside.
     """
     try:
-        return scopes.phases[name]
-    except KeyError:
+        return _phases[name]
+    except (KeyError, TypeError):
         return scopes.phase(name)
 
 
@@ -101,7 +105,7 @@ def trace_checkpoint(path: "str | os.PathLike[str]", kind: Literal["save", "load
     On another thread it is recorded with the thread's name: an asynchronous save does not count as blocked time.
     """
     if kind not in ("save", "load"):
-        raise ValueError(f"trace_checkpoint(kind=…) is 'save' or 'load', got {kind!r}")
+        guard.warn_once("checkpoint", "trace_checkpoint(kind=…) is 'save' or 'load', got %r: recorded as it is", kind)
     return Checkpoint(path, kind)
 
 
@@ -133,13 +137,13 @@ class Epoch(EventScope):
         super().__init__({EPOCH_NUMBER: n})
         self._number = n
 
-    def begun(self, recorder: Recorder) -> None:
+    def begun(self, recorder: "Recorder") -> None:
         valid = isinstance(self._number, int) and 0 <= self._number <= LARGEST
         if not valid:
             guard.warn_once("epoch", "trace_epoch() takes 0 to %d, got %r: steps have no epoch", LARGEST, self._number)
         recorder.state.epoch = self._number if valid else MISSING
 
-    def ended(self, recorder: Recorder, duration_ns: int) -> dict[str, Any]:
+    def ended(self, recorder: "Recorder", duration_ns: int) -> dict[str, Any]:
         recorder.state.epoch = MISSING
         return {}
 
@@ -153,16 +157,16 @@ class Evaluation(EventScope):
         super().__init__({EVALUATION_NAME: name})
         self._before = (False, 0)
 
-    def begun(self, recorder: Recorder) -> None:
-        self._before = bool(recorder.state.flags & EVALUATION), recorder.state.next_evaluation_step
+    def begun(self, recorder: "Recorder") -> None:
+        self._before = bool(recorder.state.flags & EVALUATION), recorder.state.evaluation_number
         if recorder.foreign_thread_name() is None:
             recorder.set_evaluation(True)
 
-    def ended(self, recorder: Recorder, duration_ns: int) -> dict[str, Any]:
+    def ended(self, recorder: "Recorder", duration_ns: int) -> dict[str, Any]:
         inside_another, first = self._before
         if recorder.foreign_thread_name() is None:
             recorder.set_evaluation(inside_another)
-        steps = recorder.state.next_evaluation_step - first
+        steps = recorder.state.evaluation_number - first
         return {STEP_COUNT: steps} if steps else {}
 
 
@@ -175,7 +179,7 @@ class Checkpoint(EventScope):
         super().__init__({CHECKPOINT_KIND: kind, CHECKPOINT_PATH: os.fspath(path)})
         self._path = path
 
-    def ended(self, recorder: Recorder, duration_ns: int) -> dict[str, Any]:
+    def ended(self, recorder: "Recorder", duration_ns: int) -> dict[str, Any]:
         size = size_of(self._path)
         if size is None:
             return {}

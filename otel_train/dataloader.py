@@ -72,7 +72,7 @@ def _iterate(batches: Iterator[T], loader: object) -> Iterator[T]:
                 if count is None:
                     count = counter_for(batch)
                 samples, tokens = count(batch)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  a batch is anything, and so is what its parts raise
                 count = _unknown
                 guard.warn_once("batch", "the samples of a batch cannot be counted: %r. They are missing", error)
             recorder.waited(iteration, start_ns, end_ns, samples, tokens)

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from otel_train import active, guard, scopes
-from otel_train.recorder import Recorder, describe
-from otel_train.runlog.events import Event
+
+if TYPE_CHECKING:
+    from otel_train.recorder import Recorder
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,10 +25,10 @@ class EventScope:
         self._recorder: Recorder | None = None
         self._start_ns = 0
 
-    def begun(self, recorder: Recorder) -> None:
+    def begun(self, recorder: "Recorder") -> None:
         """Called when the block begins, while a run records."""
 
-    def ended(self, recorder: Recorder, duration_ns: int) -> dict[str, Any]:
+    def ended(self, recorder: "Recorder", duration_ns: int) -> dict[str, Any]:
         """Called when the block is over; the attributes known only now."""
         return {}
 
@@ -55,18 +56,8 @@ class EventScope:
         later: dict[str, Any] = {}
         with guard.guarded(self.kind):
             later = self.ended(recorder, duration_ns)
-        recorder.event(
-            Event(
-                self.kind,
-                self._start_ns,
-                duration_ns,
-                step=recorder.last_step,
-                thread=recorder.foreign_thread_name(),
-                error=None if error is None else describe(error),
-                attributes={**self.attributes, **later},
-            )
-        )
+        recorder.span(self.kind, self._start_ns, duration_ns, error, {**self.attributes, **later})
 
     def __call__(self, function: F) -> F:
         """Decorate a function: each call of it is an event."""
-        return scopes.wrap(function, self.fresh)
+        return scopes.wrap_each(function, lambda *args, **kwargs: self.fresh())

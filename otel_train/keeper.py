@@ -21,7 +21,7 @@ HEALTH_EVERY_S = 30.0
 
 
 class Keeper(threading.Thread):
-    """Calls each of its duties at its pace until told to stop. A duty that fails is reported and goes on being called."""
+    """Calls each of its duties at its pace until told to stop. A duty that fails is reported, and called again."""
 
     def __init__(self, duties: list[tuple[float, str, Callable[[], None]]]) -> None:
         super().__init__(name="otel_train.keeper", daemon=True)

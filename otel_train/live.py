@@ -11,20 +11,20 @@ import threading
 import time
 import weakref
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from otel_train import guard
-from otel_train.runlog.ranklog import RankLog
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from otel_train.derive.recent import Recent
+    from otel_train.runlog.ranklog import RankLog
 
 EVERY_S = 0.25
 STOP_S = 1.0
-BAR_WIDTH = 30
 WINDOW_S = 10.0
 
 
@@ -36,7 +36,7 @@ class Progress:
     """
 
     def __init__(
-        self, total_steps: int | None = None, log: RankLog | None = None, console: "Console | None" = None
+        self, total_steps: int | None = None, log: "RankLog | None" = None, console: "Console | None" = None
     ) -> None:
         """``total_steps`` is the number that the run will end at: it gives the bar and the time left."""
         self.total_steps = total_steps
@@ -107,6 +107,7 @@ class Progress:
         console = self._console or Console(stderr=True)
         if not console.is_terminal or console.is_dumb_terminal:
             return
+        setattr(console, "on_broken_pipe", _reraise)  # noqa: B010  mypy: a method is not assigned to
         self._streams = sys.stdout, sys.stderr
         self._live = Live(
             get_renderable=self._draw,
@@ -124,32 +125,26 @@ class Progress:
 
     def _run(self) -> None:
         while not self._over.wait(EVERY_S):
-            if not self._refresh():
-                return self._close()
-        return None
-
-    def _refresh(self) -> bool:
-        try:
-            self._live.refresh()
-        except (OSError, ValueError):  # the terminal went away, or its file was closed
-            return False
-        except Exception as error:
-            guard.report("progress", error)
-            return False
-        return True
+            if not self._on_terminal(self._live.refresh):
+                self._close()
+                return
 
     def _close(self) -> None:
         live, self._live = self._live, None
-        if live is None:
-            return
-        _shown.discard(self)
-        try:
-            live.stop()
-        except (OSError, ValueError):  # as above: there is nobody left to show it to
-            pass
-        except Exception as error:
-            guard.report("progress", error)
-        self.restore_streams()
+        if live is not None:
+            _shown.discard(self)
+            self._on_terminal(live.stop)
+            self.restore_streams()
+
+    def _on_terminal(self, act: Callable[[], None]) -> bool:
+        """Did it work? A terminal that went away, or whose file was closed, is nothing to tell anybody."""
+        with guard.guarded("progress"):
+            try:
+                act()
+                return True
+            except (OSError, ValueError):
+                return False
+        return False
 
     def restore_streams(self) -> None:
         """Put back ``sys.stdout`` and ``sys.stderr`` where rich still stands in for them."""
@@ -166,6 +161,11 @@ class Progress:
 
 
 _shown: "weakref.WeakSet[Progress]" = weakref.WeakSet()
+
+
+def _reraise() -> None:
+    """In place of rich's own answer to a broken pipe: it points the process's stdout nowhere and raises SystemExit."""
+    raise
 
 
 def _is_terminal(stream: Any) -> bool:

@@ -36,8 +36,8 @@ class Scalars:
         self._lock = threading.Lock()
         self._nonfinite: Counter[str] = Counter()
         self._said_ns: dict[str, int] = {}
-        self._device = DeviceScalars(self._append)
-        recorder.on_device_values(self._device.under_way, self._device.resolve)
+        self._device = DeviceScalars(self._append, recorder.under_way)
+        recorder.resolve = self._device.resolve
 
     def log(self, values: dict[str, Any]) -> None:
         """Record values under their names, at the current step or else the last. Nothing is raised."""
@@ -56,7 +56,7 @@ class Scalars:
                     self._device.take(value, step, now, identity)
                 else:
                     raise ValueError("a tensor on a device is only read from the training thread")
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  a value is anything, and so is what its float() raises
                 guard.warn_once(f"log {name}", "log(%s=…) is not recorded: %s", name, error)
         self._device.resolve()
 
@@ -79,8 +79,7 @@ class Scalars:
             writer = self._writer
             if writer is None:
                 writer = self._writer = self._open_writer()
-            SCALAR_STRUCT.pack_into(writer.buffer, writer.offset, step, time_ns, name, 0, value)
-            writer.commit()
+            writer.append(SCALAR_STRUCT, step, time_ns, name, 0, value)
         if not math.isfinite(value):
             self._say(next(known for known, identity in self._names.items() if identity == name), value, step, time_ns)
 

@@ -6,7 +6,6 @@ of a C function that does nothing: 0.06 µs, where an ``if`` in two Python metho
 """
 
 import functools
-import inspect
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast
@@ -43,7 +42,7 @@ class Phase:
 
     def __call__(self, function: F) -> F:
         """Decorate a function: each call of it is this phase."""
-        return wrap(function, lambda: self)
+        return wrap(function, self)
 
     def __repr__(self) -> str:
         return f"trace_phase({self.name!r})"
@@ -69,8 +68,8 @@ class Step(StepArguments):
     def __call__(self, function: F) -> F:
         """Decorate a function: each call of it is a step. Functions among the arguments get the call's arguments."""
         if not any(callable(argument) for argument in self):
-            return wrap(function, lambda: self)
-        return wrap(function, self._for_call, needs_arguments=True)
+            return wrap(function, self)
+        return wrap_each(function, _guarded_scope(self._for_call))
 
     def _for_call(self, *args: Any, **kwargs: Any) -> "Step":
         return Step(*(amount(*args, **kwargs) if callable(amount) else amount for amount in self))
@@ -88,41 +87,50 @@ def install(scope: type, enter: Callable[..., Any], exit: Callable[..., Any]) ->
     return undo
 
 
-def wrap(function: F, scope_of: Callable[..., Any], needs_arguments: bool = False) -> F:
-    """Run each call of ``function`` in the scope that ``scope_of`` gives; name, signature and type stay.
+def wrap(function: F, scope: Any) -> F:
+    """Run each call of ``function`` in the same stateless scope; name, signature and type stay. See ``refuse``."""
+    if refuse(function):
+        return wrap_each(function, lambda *args, **kwargs: scope)
 
-    Coroutine functions are awaited inside the scope. A generator function is refused: its body runs at ``next()``, not
-    at the call, so a scope around the call would time nothing. Raises ``TypeError``.
-    """
-    if not callable(function):
-        raise TypeError(f"otel_train decorates functions, got {function!r}. Write e.g. trace_step(samples=32)")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(f"{function!r} is a generator: put a with-block around what it does between its yields")
-    scope = _guarded_scope(scope_of) if needs_arguments else scope_of
-    if inspect.iscoroutinefunction(function):
+    @functools.wraps(function)
+    def traced(*args: Any, **kwargs: Any) -> Any:
+        with scope:
+            return function(*args, **kwargs)
+
+    return cast("F", traced)
+
+
+def wrap_each(function: F, scope_of: Callable[..., Any]) -> F:
+    """Run each call of ``function`` in the scope that ``scope_of`` gives for the call's arguments."""
+    if refuse(function):
 
         @functools.wraps(function)
         async def traced_coroutine(*args: Any, **kwargs: Any) -> Any:
-            with scope(*args, **kwargs) if needs_arguments else scope():
+            with scope_of(*args, **kwargs):
                 return await function(*args, **kwargs)
 
         return cast("F", traced_coroutine)
 
-    if needs_arguments:
-
-        @functools.wraps(function)
-        def traced_with_arguments(*args: Any, **kwargs: Any) -> Any:
-            with scope(*args, **kwargs):
-                return function(*args, **kwargs)
-
-        return cast("F", traced_with_arguments)
-
     @functools.wraps(function)
     def traced(*args: Any, **kwargs: Any) -> Any:
-        with scope():
+        with scope_of(*args, **kwargs):
             return function(*args, **kwargs)
 
     return cast("F", traced)
+
+
+def refuse(function: object) -> bool:
+    """Raise ``TypeError`` for what cannot be decorated; is the function a coroutine function, to be awaited inside?
+
+    A generator's body runs at ``next()``, not at the call: a scope around the call would time nothing.
+    """
+    import inspect  # 9 ms of the import of otel_train
+
+    if not callable(function):
+        raise TypeError(f"otel_train decorates functions, got {function!r}. Write e.g. trace_step(samples=32)")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{function!r} is a generator: put a with-block around what it does between its yields")
+    return inspect.iscoroutinefunction(function)
 
 
 def _guarded_scope(scope_of: Callable[..., Any]) -> Callable[..., Any]:
@@ -133,7 +141,7 @@ def _guarded_scope(scope_of: Callable[..., Any]) -> Callable[..., Any]:
             return UNKNOWN_STEP
         try:
             return scope_of(*args, **kwargs)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  the user's function
             guard.warn_once("amount", "the samples/tokens function of a step failed: %r. The count is missing", error)
             return UNKNOWN_STEP
 
@@ -151,12 +159,10 @@ _on_new_phase: list[Callable[[Phase], None]] = []
 
 def phase(name: str) -> Phase:
     """The scope of a phase. At most 255 names a process: the rest is recorded as ``other``, and a warning says so."""
-    known = phases.get(name)
-    if known is not None:
-        return known
     if not isinstance(name, str) or not name:
-        raise TypeError(f"a phase has a name such as 'forward', got {name!r}")
-    if len(phases) > LARGEST_PHASE_ID:
+        guard.warn_once("phase name", "a phase has a name such as 'forward', got %r: recorded as 'other'", name)
+        return phases["other"]
+    if name not in phases and len(phases) > LARGEST_PHASE_ID:
         guard.warn_once("phase names", "more than 255 phase names, got %r too: recorded as 'other'", name)
         return phases["other"]
     with _naming:

@@ -1,4 +1,4 @@
-"""The export thread of a run that is going on: wakes, drains the log to the backend, sleeps. The training never waits for it."""
+"""The export thread of a run that is going on: wakes, drains the log to the backend, sleeps."""
 
 import os
 import sys
@@ -56,8 +56,7 @@ class Sending(threading.Thread):
     @property
     def failures(self) -> Counter[str]:
         """Failed exports a signal."""
-        failures: Counter[str] = getattr(self._exporter, "failures", Counter())
-        return failures
+        return Counter(getattr(self._exporter, "failures", {}))
 
     def run(self) -> None:
         with guard.guarded("export"):

@@ -1,4 +1,4 @@
-"""``init()`` to ``shutdown()``: puts a run together, and takes it apart, whatever way the process ends.
+"""Puts a run together, and takes it apart, whatever way the process ends.
 
 Nothing here is on the hot path. The training thread meets only the recorder; a keeper thread does the chores, an export
 thread exists when there is somewhere to send to.
@@ -12,13 +12,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from otel_train import active, guard, scopes
 from otel_train.calibration import Calibration, calibrate
 from otel_train.clock import Anchor, Clock
-from otel_train.errors import AlreadyInitialized
 from otel_train.identity import Identity, describe_process, identify, script_name
 from otel_train.keeper import HEALTH_EVERY_S, MEMORY_EVERY_S, TICK_S, Keeper, health_event
 from otel_train.recorder import Recorder, describe
@@ -26,7 +24,7 @@ from otel_train.runlog.layout import FORMAT_VERSION
 from otel_train.samplers.hardware import describe_hardware
 from otel_train.samplers.memory import COLUMNS, sample
 from otel_train.scalars import Scalars
-from otel_train.settings import Settings, load, recordable
+from otel_train.settings import Settings, recordable
 from otel_train.software import describe_git, describe_software
 from otel_train.store import Store, open_store
 from otel_train.version import __version__
@@ -206,7 +204,7 @@ class Session:
             self._export.start()
 
     def _start_progress(self) -> None:
-        from otel_train.progress import Progress
+        from otel_train.live import Progress
         from otel_train.runlog.ranklog import RankLog
 
         total = self.settings.total_steps
@@ -214,92 +212,7 @@ class Session:
         self._progress.start()
 
 
-class RunHandle:
-    """The run that ``init()`` began. As a context manager it ends the run; letting go of it does nothing."""
-
-    def __init__(self, session: Session | None) -> None:
-        self._session = session
-
-    @property
-    def id(self) -> str | None:
-        """The run id, the same on every rank; None where recording is off."""
-        return self._session.identity.run_id if self._session else None
-
-    @property
-    def rank(self) -> int | None:
-        """This process's rank; None where recording is off."""
-        return self._session.identity.rank if self._session else None
-
-    @property
-    def path(self) -> Path | None:
-        """This rank's folder of the run log; None where nothing is recorded on disk."""
-        location = self._session.store.location if self._session else "memory"
-        return None if location == "memory" else Path(location)
-
-    @property
-    def settings(self) -> Settings | None:
-        """The settings in force; None where recording is off."""
-        return self._session.settings if self._session else None
-
-    def shutdown(self) -> None:
-        """End the run. Twice is once."""
-        if self._session is not None:
-            self._session.shutdown()
-
-    def __enter__(self) -> "RunHandle":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._session is not None:
-            self._session.shutdown(error)
-
-    def __repr__(self) -> str:
-        return f"<otel_train run {self.id or 'off'}>"
-
-
-_starting = threading.Lock()
-_given: dict[str, Any] = {}
-_handle = RunHandle(None)
-
-
-def init(
-    *, tracer_provider: Any = None, meter_provider: Any = None, logger_provider: Any = None, **settings: Any
-) -> RunHandle:
-    """Begin a run: steps are recorded on disk from now on, and sent where OTLP's variables say.
-
-    Settings are those of ``docs/settings.md``; what is left out comes from the environment, ``OTEL_TRAIN_CONFIG`` or
-    the default. An application's own OpenTelemetry providers, passed or already set, are used instead of ours and never
-    replaced. Called again with the same settings, or none, it returns the run that is going on.
-
-    In a process that multiprocessing is still starting (the main script imported by a spawned worker) it does nothing.
-
-    Raises:
-        SettingsError: a setting is wrong. It says what was got, what is allowed and what to do.
-        AlreadyInitialized: a run with other settings is going on.
-    """
-    global _given, _handle
-    providers = {
-        "tracer_provider": tracer_provider,
-        "meter_provider": meter_provider,
-        "logger_provider": logger_provider,
-    }
-    given = {**settings, **{key: value for key, value in providers.items() if value is not None}}
-    with _starting:
-        if active.session is not None:
-            if given and given != _given:
-                raise AlreadyInitialized(_other_settings(given))
-            return _handle
-        loaded = load(settings)
-        if not loaded.enabled or loaded.level == "off" or _is_being_spawned():
-            return RunHandle(None)
-        given_providers = {key: value for key, value in providers.items() if value is not None}
-        _given, _handle = given, RunHandle(_begin(loaded, given_providers, time.perf_counter_ns))
-        return _handle
-
-
-def _begin(settings: Settings, providers: dict[str, Any], clock: Clock, store: Store | None = None) -> Session:
+def begin(settings: Settings, providers: dict[str, Any], clock: Clock, store: Store | None = None) -> Session:
     guard.forget()
     identity = identify(run_id=settings.run_id)
     if store is None:
@@ -310,21 +223,7 @@ def _begin(settings: Settings, providers: dict[str, Any], clock: Clock, store: S
     return session
 
 
-def shutdown() -> None:
-    """End the run that is going on, if there is one. Twice is once; without it the process's exit does it."""
-    if active.session is not None:
-        active.session.shutdown()
-
-
-def _other_settings(given: dict[str, Any]) -> str:
-    differing = sorted(key for key in {*given, *_given} if given.get(key) != _given.get(key))
-    return (
-        f"init() was called again with other settings: {', '.join(differing)} differ from those of run {_handle.id}. "
-        "Call otel_train.shutdown() first, or init() without arguments to get the run that is going on."
-    )
-
-
-def _is_being_spawned() -> bool:
+def is_being_spawned() -> bool:
     """Is this the main script's top level, imported again by a worker that multiprocessing spawns?"""
     process = getattr(sys.modules.get("multiprocessing.process"), "current_process", lambda: None)()
     return bool(getattr(process, "_inheriting", False))
@@ -349,8 +248,6 @@ def _at_exit(end: Callable[[], None]) -> Callable[[], None]:
 
 
 def _after_fork_in_child() -> None:
-    global _starting
-    _starting = threading.Lock()
     session, active.session, active.recorder = active.session, None, None
     if session is not None:
         with contextlib.suppress(Exception):

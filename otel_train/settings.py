@@ -1,6 +1,6 @@
 """Every setting: one frozen object, checked once at ``init()``. Code > environment > file > default.
 
-The table in ``docs/settings.md`` is generated from here (``python -m otel_train.settings``).
+The table in ``docs/settings.md`` is generated from here (``table``).
 """
 
 import os
@@ -326,7 +326,3 @@ def table() -> str:
         variable, doc = one.metadata["variable"], one.metadata["doc"]
         lines.append(f"| `{variable}` | `{one.name}` | {_text(defaults[one.name])} | {doc} |")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(table())

@@ -2,11 +2,13 @@
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from otel_train.event_scope import EventScope
 from otel_train.names import TIMED, TIMED_CPU_TIME, TIMED_NAME, TIMED_PEAK_MEMORY, TIMED_READ, TIMED_WRITTEN
-from otel_train.recorder import Recorder
+
+if TYPE_CHECKING:
+    from otel_train.recorder import Recorder
 
 KIBIBYTE = 1024
 
@@ -20,10 +22,10 @@ class Timed(EventScope):
         super().__init__({TIMED_NAME: name})
         self._before: dict[str, float] = {}
 
-    def begun(self, recorder: Recorder) -> None:
+    def begun(self, recorder: "Recorder") -> None:
         self._before = usage()
 
-    def ended(self, recorder: Recorder, duration_ns: int) -> dict[str, Any]:
+    def ended(self, recorder: "Recorder", duration_ns: int) -> dict[str, Any]:
         after = usage()
         return {name: after[name] - before for name, before in self._before.items() if name in after}
 

@@ -21,11 +21,12 @@ def is_tensor(value: object) -> bool:
 
 
 class DeviceScalars:
-    """0-d tensors on their way to the host. All calls come from the training thread: an event is not queried elsewhere."""
+    """0-d tensors on their way to the host. All calls are the training thread's: no event is queried elsewhere."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, under_way: deque[Any]) -> None:
+        """``under_way`` is the recorder's: after each step, while it holds anything, the recorder calls ``resolve``."""
         self._sink = sink
-        self.under_way: deque[tuple[tuple[Any, Any], Any, Any, int, int, int]] = deque()
+        self.under_way = under_way
         self._free: dict[tuple[Any, Any], list[tuple[Any, Any]]] = {}
         self.dropped = 0
 

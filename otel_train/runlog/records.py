@@ -27,7 +27,7 @@ Records: TypeAlias = np.ndarray[Any, np.dtype[np.void]]
 PHASE = np.dtype(
     [("phase", "u1"), ("depth", "u1"), ("count", "<u2"), ("start_ns", "<f4"), ("duration_ns", "<f4")],
 )
-"""One phase of a step: name id, nesting depth (0 is the step's own), occurrences, start after the step's start, time."""
+"""One phase of a step: name id, depth (0 is the step's own), occurrences, start after the step's start, time."""
 
 STEP = np.dtype(
     [
@@ -107,7 +107,7 @@ class SegmentReader:
             raise UnknownFormat(
                 f"{self.storage.location}/{name}: got format {magic!r} version {version} with records of "
                 f"{record_bytes} bytes; this otel_train reads {MAGIC!r} version {FORMAT_VERSION} with records of "
-                f"{self.dtype.itemsize}. Read it with the otel_train that wrote it (see otel_train_version in run.json)."
+                f"{self.dtype.itemsize}. Read it with the otel_train that wrote it: run.json has its version."
             )
         (committed,) = COMMITTED.unpack_from(mapped, COMMITTED_OFFSET)
         return first, np.frombuffer(mapped, self.dtype, committed, RECORDS_OFFSET)

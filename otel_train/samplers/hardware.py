@@ -43,11 +43,11 @@ def _memory_bytes() -> int:
 
 def _gpus() -> dict[str, Any]:
     """NVIDIA's GPUs through NVML, which starts no CUDA context. Nothing where there is no driver."""
-    try:
-        import pynvml
+    import pynvml
 
+    try:
         pynvml.nvmlInit()
-    except Exception:  # no library, no driver, no permission: all mean that there is nothing to tell
+    except pynvml.NVMLError:  # no driver, no permission: nothing to tell
         return {}
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
