@@ -104,7 +104,7 @@ class Progress:
         from rich.console import Console
         from rich.live import Live
 
-        console = self._console or Console(stderr=True)
+        console = self._console or Console(stderr=True, soft_wrap=True)  # soft: a printed line stays one line
         if not console.is_terminal or console.is_dumb_terminal:
             return
         setattr(console, "on_broken_pipe", _reraise)  # noqa: B010  mypy: a method is not assigned to

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from otel_train import guard
+from otel_train.leftovers import Leftovers
 from otel_train.runlog.ranklog import RankLog
 from otel_train.settings import Settings
 
@@ -47,6 +48,7 @@ class Sending(threading.Thread):
         self._deadline: float | None = None
         self._exporter: Any = None
         self.cpu_ns = 0
+        import otel_train.export  # noqa: F401  here: a program may be over before the thread could, and then it fails
 
     @property
     def dropped(self) -> int:
@@ -61,9 +63,11 @@ class Sending(threading.Thread):
     def run(self) -> None:
         with guard.guarded("export"):
             self._exporter = self._open()
+        leftovers = Leftovers(self._session, self._targets)
         while self._exporter is not None:
             with guard.guarded("export"):
-                self._exporter.drain(final=self._over, deadline=self._deadline)
+                if self._exporter.drain(final=self._over, deadline=self._deadline) and not self._over:
+                    leftovers.drain_some()
             self.cpu_ns = time.thread_time_ns()
             if self._over:
                 return
@@ -76,7 +80,8 @@ class Sending(threading.Thread):
         self.join(max(deadline - time.monotonic(), 0))
         if self.is_alive() and self._exporter is not None:
             self._exporter.stop()
-        remaining = self._exporter.pending() if self._exporter is not None else 0
+        steps: int = self._session.recorder.steps.total
+        remaining = steps if self._exporter is None else self._exporter.pending()
         if remaining:
             guard.warn_once(
                 "unsent",
@@ -89,16 +94,20 @@ class Sending(threading.Thread):
             )
 
     def _open(self) -> Any:
-        from otel_train.export import Exporter, make_targets
+        from otel_train.export import Exporter
 
         log = RankLog(self._session.store)
+        exporter = Exporter(log, self._targets(log))
+        return exporter if exporter.acquire() else None
+
+    def _targets(self, log: RankLog) -> Any:
+        from otel_train.export import make_targets
+
         settings = self._session.settings
-        targets = make_targets(
+        return make_targets(
             log.identity,
             **application_providers(self._session.providers),
             endpoint=settings.endpoint,
             headers=settings.headers or None,
             protocol=settings.protocol,
         )
-        exporter = Exporter(log, targets)
-        return exporter if exporter.acquire() else None

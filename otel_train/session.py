@@ -43,6 +43,7 @@ class Session:
         self.store = store
         self.identity = identity
         self.clock = clock
+        self.service_name = settings.service_name or script_name()
         self.calibration: Calibration = calibrate()
         self._process_id = os.getpid()
         self._over = threading.Lock()
@@ -121,7 +122,7 @@ class Session:
             "local_rank": identity.local_rank,
             "world_size": identity.world_size,
             "launcher": identity.launcher,
-            "service_name": settings.service_name or script_name(),
+            "service_name": self.service_name,
             "resource_attributes": settings.resource_attributes,
             "anchor": vars(anchor),
             "process": describe_process(),

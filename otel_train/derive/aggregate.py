@@ -1,0 +1,207 @@
+"""Records of a stretch of time, added up: counts, sums and histograms that can be merged, and last values.
+
+What a backend gets as metrics is exactly this; names, units and meanings of the measures are here, and the sinks know
+none of them.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from otel_train import names
+from otel_train.derive.histogram import Histogram
+from otel_train.derive.phases import phase_name, used_slots
+from otel_train.runlog.events import Event
+from otel_train.runlog.layout import EVALUATION, FAILED, MISSING
+from otel_train.runlog.records import Records
+
+Key: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
+"""A metric's name and the attributes of one series of it."""
+
+STEP_DURATION, PHASE_DURATION = "dl.step.duration", "dl.phase.duration"
+PADDED_TOKEN_COUNT = "dl.padded_token.count"
+OVERHEAD, OVERHEAD_THREAD = "otel_train.overhead.time", "otel_train.thread"
+AMOUNTS = {"samples": names.SAMPLE_COUNT, "tokens": names.TOKEN_COUNT, "padded_tokens": PADDED_TOKEN_COUNT}
+RATES = {names.STEP_COUNT: "dl.step.rate", names.SAMPLE_COUNT: "dl.sample.rate", names.TOKEN_COUNT: "dl.token.rate"}
+
+UNITS = {
+    STEP_DURATION: "s",
+    PHASE_DURATION: "s",
+    names.PHASE_TIME: "s",
+    names.STEP_COUNT: "{step}",
+    names.SAMPLE_COUNT: "{sample}",
+    names.TOKEN_COUNT: "{token}",
+    PADDED_TOKEN_COUNT: "{token}",
+    "dl.step.rate": "{step}/s",
+    "dl.sample.rate": "{sample}/s",
+    "dl.token.rate": "{token}/s",
+    names.CHECKPOINT_SIZE: "By",
+    OVERHEAD: "s",
+    names.RECORDS_DROPPED: "{record}",
+    names.EXPORT_FAILURES: "{failure}",
+    names.ERRORS: "{error}",
+}
+"""Unit of each metric; none for what ``log()`` was given, and seconds for what ends in ``.duration``."""
+
+TELLING_ATTRIBUTES = frozenset({names.CHECKPOINT_KIND, names.EVALUATION_NAME, names.TIMED_NAME, names.PHASE})
+"""Attributes of an event that take few values: the ones that its metrics have."""
+
+MODE = "dl.mode"
+TRAINING, EVALUATING = (MODE, "training"), (MODE, "evaluation")
+FAILED_STEP = (names.ERROR_TYPE, "failed")
+
+
+@dataclass
+class Aggregate:
+    """Measures by series. Sums only grow; a gauge has the last value of the stretch, and is missing without one."""
+
+    sums: dict[Key, float] = field(default_factory=dict)
+    histograms: dict[Key, Histogram] = field(default_factory=dict)
+    gauges: dict[Key, float] = field(default_factory=dict)
+
+    def count(self, key: Key, amount: float) -> None:
+        """Add to a sum."""
+        self.sums[key] = self.sums.get(key, 0) + amount
+
+    def histogram(self, key: Key) -> Histogram:
+        """The histogram of a series, empty at first."""
+        return self.histograms.setdefault(key, Histogram())
+
+    def merge(self, later: "Aggregate") -> None:
+        """Add the sums and histograms of the stretch that follows; its gauges are its own."""
+        for key, amount in later.sums.items():
+            self.count(key, amount)
+        for key, histogram in later.histograms.items():
+            self.histogram(key).merge(histogram)
+
+    def copy(self) -> "Aggregate":
+        """The sums and histograms as they are now."""
+        return Aggregate(dict(self.sums), {key: histogram.copy() for key, histogram in self.histograms.items()})
+
+    def to_json(self) -> dict[str, Any]:
+        """Sums and histograms, as JSON can hold them."""
+        return {
+            "sums": [[key, amount] for key, amount in self.sums.items()],
+            "histograms": [[key, histogram.to_json()] for key, histogram in self.histograms.items()],
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Aggregate":
+        """What ``to_json`` gave."""
+        sums = {_key(key): amount for key, amount in content["sums"]}
+        return cls(sums, {_key(key): Histogram.from_json(histogram) for key, histogram in content["histograms"]})
+
+
+def add_steps(aggregate: Aggregate, records: Records, phase_names: dict[int, str]) -> None:
+    """Add steps, those of evaluations apart. About 1 µs a step."""
+    evaluating = (records["flags"] & EVALUATION) != 0
+    if not evaluating.any():
+        _add_steps(aggregate, records, phase_names, TRAINING)
+        return
+    for chosen, mode in ((records[~evaluating], TRAINING), (records[evaluating], EVALUATING)):
+        if len(chosen):
+            _add_steps(aggregate, chosen, phase_names, mode)
+
+
+def add_scalars(aggregate: Aggregate, records: Records, scalar_names: dict[int, str]) -> None:
+    """Add values given to ``log()``: the last finite one of each name, and the number of those that are not finite."""
+    values, ids = records["value"], records["name"]
+    finite = np.isfinite(values)
+    for identity in np.unique(ids).tolist():
+        name = names.PREFIX + scalar_names.get(identity, f"scalar {identity}")
+        mine = ids == identity
+        last = np.flatnonzero(mine & finite)
+        if len(last):
+            aggregate.gauges[name, ()] = float(values[last[-1]])
+        nonfinite = int(np.count_nonzero(mine)) - len(last)
+        if nonfinite:
+            aggregate.count((f"{name}.{names.NONFINITE}", ()), nonfinite)
+
+
+def add_event(aggregate: Aggregate, event: Event, total: Aggregate) -> None:
+    """Add an event: durations by kind, sizes, and otel_train's running totals as what they rose above ``total``."""
+    if event.kind == names.HEALTH:
+        _add_health(aggregate, event.attributes, total)
+        return
+    telling = tuple((key, str(value)) for key, value in event.attributes.items() if key in TELLING_ATTRIBUTES)
+    if event.duration_ns is not None:
+        count = int(event.attributes.get(names.PHASE_COUNT, 1))
+        histogram = aggregate.histogram((f"{names.PREFIX}{event.kind}.duration", telling))
+        histogram.add(np.array([event.duration_ns / 1e9 / count]), np.array([count]))
+    if names.CHECKPOINT_SIZE in event.attributes:
+        aggregate.gauges[names.CHECKPOINT_SIZE, telling] = event.attributes[names.CHECKPOINT_SIZE]
+
+
+def add_rates(aggregate: Aggregate, seconds: float) -> None:
+    """Add the throughput of training over a stretch of so many seconds."""
+    totals: dict[str, float] = {}
+    for (name, attributes), amount in aggregate.sums.items():
+        if name in RATES and TRAINING in attributes:
+            totals[name] = totals.get(name, 0) + amount
+    for name, amount in totals.items():
+        aggregate.gauges[RATES[name], ()] = amount / seconds
+
+
+def unit_of(name: str) -> str:
+    """A metric's unit in UCUM; empty for a value that ``log()`` was given."""
+    return UNITS.get(name, "s" if name.endswith(".duration") else "")
+
+
+def _add_steps(aggregate: Aggregate, records: Records, phase_names: dict[int, str], mode: tuple[str, str]) -> None:
+    failed = int(np.count_nonzero(records["flags"] & FAILED))
+    if failed:
+        aggregate.count((names.STEP_COUNT, (FAILED_STEP, mode)), failed)
+    if len(records) > failed:
+        aggregate.count((names.STEP_COUNT, (mode,)), len(records) - failed)
+    aggregate.histogram((STEP_DURATION, (mode,))).add(records["duration_ns"] / 1e9)
+    for column, name in AMOUNTS.items():
+        amounts = records[column]
+        known = amounts[amounts != MISSING]
+        if len(known):
+            aggregate.count((name, (mode,)), int(known.sum(dtype=np.int64)))
+    _add_phases(aggregate, records, phase_names, mode)
+
+
+def _add_phases(aggregate: Aggregate, records: Records, phase_names: dict[int, str], mode: tuple[str, str]) -> None:
+    used = used_slots(records)
+    if not used.any():
+        return
+    phases = records["phases"][used]
+    ids, counts = phases["phase"], phases["count"].astype(np.int64)
+    seconds = phases["duration_ns"].astype(np.float64) / 1e9
+    outermost = phases["depth"] == 0
+    times = np.bincount(ids[outermost], seconds[outermost], 256)
+    for identity in np.flatnonzero(np.bincount(ids, minlength=256)).tolist():
+        attributes = ((names.PHASE, phase_name(phase_names, identity)), mode)
+        mine = ids == identity
+        own, each = seconds[mine], counts[mine]
+        histogram = aggregate.histogram((PHASE_DURATION, attributes))
+        if (each == 1).all():
+            histogram.add(own)
+        else:  # a slot that stands for several: each is taken to have lasted as long as the others
+            histogram.add(own / np.maximum(each, 1), each)
+        if outermost[mine].any():
+            aggregate.count((names.PHASE_TIME, attributes), float(times[identity]))
+
+
+def _add_health(aggregate: Aggregate, attributes: dict[str, Any], total: Aggregate) -> None:
+    running: dict[Key, float] = {}
+    for thread, name in (("training", names.OVERHEAD_TRAINING), ("background", names.OVERHEAD_BACKGROUND)):
+        if name in attributes:
+            running[OVERHEAD, ((OVERHEAD_THREAD, thread),)] = float(attributes[name])
+    if names.RECORDS_DROPPED in attributes:
+        running[names.RECORDS_DROPPED, ()] = attributes[names.RECORDS_DROPPED]
+    for name, attribute in ((names.EXPORT_FAILURES, "otel_train.signal"), (names.ERRORS, "otel_train.site")):
+        for label, number in attributes.get(name, {}).items():
+            running[name, ((attribute, label),)] = number
+    for key, amount in running.items():
+        rise = amount - total.sums.get(key, 0) - aggregate.sums.get(key, 0)
+        if rise >= 0 and math.isfinite(rise):
+            aggregate.count(key, rise)
+
+
+def _key(content: list[Any]) -> Key:
+    name, attributes = content
+    return name, tuple((key, value) for key, value in attributes)

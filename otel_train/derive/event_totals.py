@@ -1,0 +1,204 @@
+"""The rare events of one rank, added up: checkpoints, evaluations, epochs, errors, timed functions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from otel_train import names
+from otel_train.derive.phases import PhaseTotal
+from otel_train.runlog.events import Event
+from otel_train.runlog.layout import DATA_WAIT
+from otel_train.runlog.ranklog import RankLog
+
+INPUT = "input"
+"""What blocked the training between its steps: a wait for data that belongs to no step."""
+
+
+@dataclass
+class SpanTotal:
+    """Events of one kind and name: how many, how many of them failed, and their time."""
+
+    count: int = 0
+    failed: int = 0
+    time_s: float = 0.0
+
+    def add(self, event: Event) -> None:
+        """Add one event."""
+        self.count += 1
+        self.failed += event.error is not None
+        self.time_s += (event.duration_ns or 0) / 1e9
+
+    def merge(self, other: "SpanTotal") -> None:
+        """Add another rank's."""
+        self.count += other.count
+        self.failed += other.failed
+        self.time_s += other.time_s
+
+
+@dataclass
+class CheckpointTotal(SpanTotal):
+    """Checkpoints saved, or loaded. Sizes in bytes, of those whose size is known."""
+
+    blocking_s: float = 0.0
+    """Time on the training's own thread; the rest was written beside it."""
+    size_bytes: int = 0
+    sized: int = 0
+    sized_s: float = 0.0
+    last_unix_s: float | None = None
+    """When the last one began."""
+    last_step: int | None = None
+    last_path: str | None = None
+    last_size_bytes: int | None = None
+
+    @property
+    def rate(self) -> float | None:
+        """Bytes a second, over the checkpoints whose size is known; None without one."""
+        return self.size_bytes / self.sized_s if self.sized_s else None
+
+    def merge(self, other: "SpanTotal") -> None:
+        """Add another rank's; the last one is the latest of both."""
+        super().merge(other)
+        assert isinstance(other, CheckpointTotal)
+        self.blocking_s += other.blocking_s
+        self.size_bytes += other.size_bytes
+        self.sized += other.sized
+        self.sized_s += other.sized_s
+        if (other.last_unix_s or 0) > (self.last_unix_s or 0):
+            self.last_unix_s, self.last_step = other.last_unix_s, other.last_step
+            self.last_path, self.last_size_bytes = other.last_path, other.last_size_bytes
+
+
+@dataclass
+class ErrorTotal:
+    """Exceptions of one type that left a step, or a phase of a step that went on."""
+
+    type: str
+    phase: str | None
+    count: int
+    last_step: int | None
+    message: str
+
+    def merge(self, other: "ErrorTotal") -> None:
+        """Add another rank's; step and message stay the first rank's."""
+        self.count += other.count
+
+
+@dataclass
+class EventScan:
+    """What one rank's events come to."""
+
+    to_unix_ns: Callable[[int], int]
+    checkpoints: dict[str, CheckpointTotal] = field(default_factory=dict)
+    """By kind: ``save``, ``load``."""
+    evaluations: dict[str, SpanTotal] = field(default_factory=dict)
+    epochs: SpanTotal = field(default_factory=SpanTotal)
+    last_epoch: int | None = None
+    """The last epoch that ended."""
+    timed: dict[str, SpanTotal] = field(default_factory=dict)
+    outside: dict[str, PhaseTotal] = field(default_factory=dict)
+    """Phases outside steps or on other threads, by name."""
+    errors: dict[tuple[str, str | None], ErrorTotal] = field(default_factory=dict)
+    others: dict[str, SpanTotal] = field(default_factory=dict)
+    """Events of every other kind, those of later versions too."""
+    health: dict[str, Any] = field(default_factory=dict)
+    """The last word of otel_train on itself; empty before the first."""
+    blocking: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    """Start and end, on the rank's monotonic clock in ns, of what kept the training thread: by ``checkpoint``, … ."""
+    _failed_steps: set[int | None] = field(default_factory=set)
+
+    def add(self, event: Event) -> None:
+        """Add one event."""
+        add = _ADD.get(event.kind)
+        if add is None:
+            self.others.setdefault(event.kind, SpanTotal()).add(event)
+        else:
+            add(self, event)
+
+    def block(self, what: str, event: Event) -> None:
+        """Note that the event kept the training thread from its steps; no other thread does."""
+        if event.thread is None and event.duration_ns:
+            self.blocking.setdefault(what, []).append((event.start_ns, event.end_ns))
+
+
+def scan_events(log: RankLog) -> EventScan:
+    """Read the events of a rank, one at a time."""
+    scan = EventScan(log.anchor.to_unix_ns)
+    for event, _ in log.events():
+        scan.add(event)
+    _drop_errors_told_twice(scan)
+    return scan
+
+
+def _add_checkpoint(scan: EventScan, event: Event) -> None:
+    scan.block(names.CHECKPOINT, event)
+    attributes = event.attributes
+    total = scan.checkpoints.setdefault(str(attributes.get(names.CHECKPOINT_KIND, "save")), CheckpointTotal())
+    total.add(event)
+    seconds = (event.duration_ns or 0) / 1e9
+    size = attributes.get(names.CHECKPOINT_SIZE)
+    if event.thread is None:
+        total.blocking_s += seconds
+    if size is not None:
+        total.size_bytes += int(size)
+        total.sized += 1
+        total.sized_s += seconds
+    total.last_unix_s = scan.to_unix_ns(event.start_ns) / 1e9
+    total.last_step, total.last_path = event.step, attributes.get(names.CHECKPOINT_PATH)
+    total.last_size_bytes = None if size is None else int(size)
+
+
+def _add_evaluation(scan: EventScan, event: Event) -> None:
+    scan.block(names.EVALUATION_KIND, event)
+    name = str(event.attributes.get(names.EVALUATION_NAME, "validation"))
+    scan.evaluations.setdefault(name, SpanTotal()).add(event)
+
+
+def _add_epoch(scan: EventScan, event: Event) -> None:
+    scan.epochs.add(event)
+    number = event.attributes.get(names.EPOCH_NUMBER)
+    scan.last_epoch = int(number) if isinstance(number, int) else scan.last_epoch
+
+
+def _add_timed(scan: EventScan, event: Event) -> None:
+    scan.timed.setdefault(str(event.attributes.get(names.TIMED_NAME, "?")), SpanTotal()).add(event)
+
+
+def _add_phase(scan: EventScan, event: Event) -> None:
+    name = str(event.attributes.get(names.PHASE, "?"))
+    if name == DATA_WAIT:
+        scan.block(INPUT, event)
+    count = int(event.attributes.get(names.PHASE_COUNT, 1))
+    scan.outside.setdefault(name, PhaseTotal()).merge(PhaseTotal((event.duration_ns or 0) / 1e9, count))
+
+
+def _add_error(scan: EventScan, event: Event) -> None:
+    error = event.error or {}
+    kind, phase = error.get("type", "?"), event.attributes.get(names.PHASE)
+    if phase is None:
+        scan._failed_steps.add(event.step)
+    total = scan.errors.setdefault((kind, phase), ErrorTotal(kind, phase, 0, None, ""))
+    total.count += 1
+    total.last_step, total.message = event.step, error.get("message", "")
+
+
+def _drop_errors_told_twice(scan: EventScan) -> None:
+    """An exception that left a phase and then its step is one error: the step's."""
+    told = {kind for kind, phase in scan.errors if phase is None}
+    for (kind, phase), total in list(scan.errors.items()):
+        if phase is not None and kind in told and total.last_step in scan._failed_steps:
+            del scan.errors[kind, phase]
+
+
+def _add_health(scan: EventScan, event: Event) -> None:
+    scan.health = event.attributes
+
+
+_ADD: dict[str, Callable[[EventScan, Event], None]] = {
+    names.CHECKPOINT: _add_checkpoint,
+    names.EVALUATION_KIND: _add_evaluation,
+    names.EPOCH: _add_epoch,
+    names.TIMED: _add_timed,
+    names.PHASE_EVENT: _add_phase,
+    names.ERROR: _add_error,
+    names.HEALTH: _add_health,
+}

@@ -1,0 +1,122 @@
+"""How a run's time divides among the classes that can bound it: the evidence for ``bottleneck``.
+
+The first steps, which compile and warm up, are left out where there are enough others.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from otel_train import names
+from otel_train.derive.measures import PhaseTable, phase_table
+from otel_train.derive.outside import outside_times
+from otel_train.derive.phases import PhaseTotal
+from otel_train.derive.scan import RankScan
+from otel_train.derive.steps import OTHER, WARM_UP_STEPS
+from otel_train.runlog.layout import DATA_WAIT, STEP_PHASE
+
+INPUT = "input"
+COMPUTE = "compute"
+OPTIMIZER = "optimizer"
+COMMUNICATION = "communication"
+CHECKPOINT = "checkpoint"
+EVALUATION = "evaluation"
+OUTSIDE = "outside"
+"""Between steps, in no checkpoint, evaluation or wait for data."""
+STEP = "step"
+"""Inside the step, in no phase."""
+PHASE = "phase"
+"""A phase of the script's own."""
+UNKNOWN = "unknown"
+
+CLASSES = {
+    DATA_WAIT: INPUT,
+    names.FORWARD: COMPUTE,
+    names.LOSS_PHASE: COMPUTE,
+    names.BACKWARD: COMPUTE,
+    names.OPTIMIZER: OPTIMIZER,
+    names.COLLECTIVE: COMMUNICATION,
+    names.CHECKPOINT: CHECKPOINT,
+    names.EVALUATION_KIND: EVALUATION,
+    STEP_PHASE: STEP,
+    OTHER: STEP,
+}
+"""The class of each phase that is known by name. A nested phase that is not has the class of the phase around it."""
+
+FEW_STEPS = 20
+"""With fewer steps none is left out, and the sentence says how few there are."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How the judged time divides, in s over all ranks: by class, and by phase for those of the script's own."""
+
+    steps: int
+    step_s: float
+    """Inside steps."""
+    times_s: dict[str, float]
+    """By class; a phase of the script's own as ``phase:<name>``. Their sum is the time from first step to last."""
+    has_waits: bool
+    """Whether any wait for data is recorded: without a traced loader there is none."""
+    has_gpu: bool
+
+    @property
+    def run_s(self) -> float:
+        """From the first judged step to the last, over all ranks."""
+        return sum(self.times_s.values())
+
+    def share(self, what: str) -> float:
+        """The share of the judged time that a class takes."""
+        return self.times_s.get(what, 0.0) / self.run_s if self.run_s else 0.0
+
+    def step_share(self, what: str) -> float:
+        """A class's time as a share of the time inside steps."""
+        return self.times_s.get(what, 0.0) / self.step_s if self.step_s else 0.0
+
+
+def gather(scans: Sequence[RankScan]) -> Evidence:
+    """Divide the run's time among the classes."""
+    judged = [scan for scan in scans if scan.steps.count]
+    skips = [WARM_UP_STEPS if scan.steps.count > FEW_STEPS else 0 for scan in judged]
+    table = phase_table([scan.steps for scan in judged], lambda steps: steps.phases)
+    skipping = [scan.steps for scan, skip in zip(judged, skips, strict=True) if skip]
+    for place, total in phase_table(skipping, lambda steps: steps.warm_up).items():
+        table[place].merge(total, sign=-1)
+    step_s = sum(int(scan.steps.durations_ns[skip:].sum()) for scan, skip in zip(judged, skips, strict=True)) / 1e9
+    times = class_times(table)
+    times[STEP] = times.get(STEP, 0.0) + max(step_s - sum(times.values()), 0.0)
+    for scan, skip in zip(judged, skips, strict=True):
+        for what, seconds in outside_times(scan.steps, scan.events.blocking, skip).items():
+            times[what] = times.get(what, 0.0) + seconds
+    return Evidence(
+        sum(scan.steps.count - skip for scan, skip in zip(judged, skips, strict=True)),
+        step_s,
+        {what: seconds for what, seconds in times.items() if seconds > 0},
+        any(scan.steps.waits_ns.any() for scan in judged),
+        any(scan.identity.get("hardware", {}).get("gpus") for scan in judged),
+    )
+
+
+def class_times(table: PhaseTable) -> dict[str, float]:
+    """Seconds by class. Each phase counts with what is left of it without the phases nested in it."""
+    children: dict[tuple[int, str | None], float] = {}
+    for (depth, parent, _), total in table.items():
+        children[depth - 1, parent] = children.get((depth - 1, parent), 0.0) + total.time_s
+    by_place: dict[tuple[int, str], PhaseTotal] = {}
+    around: dict[tuple[int, str], str | None] = {}
+    for (depth, parent, name), total in table.items():
+        by_place.setdefault((depth, name), PhaseTotal()).merge(total)
+        around[depth, name] = parent
+    times: dict[str, float] = {}
+    for (depth, name), total in by_place.items():
+        if depth and around[depth, name] is None:
+            continue  # its time counts with the phase around it, whichever that is
+        what = _class_of(depth, name, around)
+        times[what] = times.get(what, 0.0) + max(total.time_s - children.get((depth, name), 0.0), 0.0)
+    return times
+
+
+def _class_of(depth: int, name: str, around: dict[tuple[int, str], str | None]) -> str:
+    if name in CLASSES:
+        return CLASSES[name]
+    parent = around.get((depth, name))
+    return f"{PHASE}:{name}" if parent is None else _class_of(depth - 1, parent, around)

@@ -1,0 +1,1 @@
+"""The report of a run: one renderer a file, each from the same ``RunSummary``."""

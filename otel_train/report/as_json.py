@@ -1,0 +1,107 @@
+"""The report as JSON. The keys are stable within a ``schema_version``: new ones may come, none goes or changes meaning.
+
+Every key is always there; what is not recorded is null. ``_s`` is seconds, ``_bytes`` bytes, ``share`` a part of 1.
+Sums are over all ranks; ``docs/report.md`` tells each key.
+"""
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from otel_train.derive.event_totals import CheckpointTotal
+from otel_train.derive.scalar_totals import ScalarTotal
+from otel_train.derive.summary import RunSummary, Summary
+
+SCHEMA_VERSION = 1
+
+
+def run_as_dict(run: RunSummary) -> dict[str, Any]:
+    """The whole report: the run, its ranks merged, and each rank. Holds no value that JSON has not."""
+    first = run.identities[min(run.identities)]
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": run.run_id,
+        "path": run.path,
+        "state": run.state,
+        "service_name": first.get("service_name"),
+        "world_size": first.get("world_size"),
+        "started_unix_s": run.started_unix_s,
+        "bottleneck": asdict(run.merged.verdict),
+        "merged": summary_as_dict(run.merged),
+        "ranks": [
+            {
+                "rank": summary.ranks[0],
+                "state": run.states[summary.ranks[0]],
+                "host": run.identities[summary.ranks[0]].get("process", {}).get("host"),
+                "hardware": run.identities[summary.ranks[0]].get("hardware"),
+                **summary_as_dict(summary),
+            }
+            for summary in run.ranks
+        ],
+        "slowest_rank": run.slowest_rank,
+        "hardware": first.get("hardware"),
+        "software": first.get("software"),
+        "git": first.get("git"),
+    }
+    cleaned: dict[str, Any] = without_nonfinite(content)
+    return cleaned
+
+
+def summary_as_dict(summary: Summary) -> dict[str, Any]:
+    """The measures of one rank or of all."""
+    return {
+        "steps": asdict(summary.counts),
+        "time": asdict(summary.span) if summary.span else None,
+        "throughput": {
+            "steps_per_s": asdict(summary.steps_per_s),
+            "samples_per_s": asdict(summary.samples_per_s),
+            "tokens_per_s": asdict(summary.tokens_per_s),
+        },
+        "step_time": asdict(summary.step_time) if summary.step_time else None,
+        "step_time_curve_s": summary.step_time_curve,
+        "phases": [asdict(phase) for phase in summary.phases],
+        "starvation": asdict(summary.starvation) if summary.starvation else None,
+        "packing_efficiency": summary.packing_efficiency,
+        "slowest_steps": [asdict(slow) for slow in summary.slowest],
+        "failed_steps": summary.failed_steps,
+        "errors": [asdict(error) for error in summary.errors],
+        "last_epoch": summary.last_epoch,
+        "epochs": asdict(summary.epochs),
+        "evaluations": {name: asdict(total) for name, total in summary.evaluations.items()},
+        "evaluation_steps_s": summary.evaluation_s,
+        "checkpoints": {kind: _checkpoint(total) for kind, total in summary.checkpoints.items()},
+        "timed": {name: asdict(total) for name, total in summary.timed.items()},
+        "phases_outside_steps": {name: asdict(total) for name, total in summary.outside_phases.items()},
+        "other_events": {kind: asdict(total) for kind, total in summary.other_events.items()},
+        "scalars": {name: _scalar(total) for name, total in summary.scalars.items()},
+        "resources": {
+            name: {"max": total.max, "mean": total.mean, "last": total.last}
+            for name, total in summary.resources.items()
+        },
+        "overhead_s": summary.overhead_s,
+        "records_dropped": summary.records_dropped,
+    }
+
+
+def without_nonfinite(value: Any) -> Any:
+    """The same with null in place of each not-a-number and infinity: JSON has neither."""
+    if isinstance(value, dict):
+        return {key: without_nonfinite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nonfinite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _checkpoint(total: CheckpointTotal) -> dict[str, Any]:
+    content = asdict(total)
+    del content["sized"], content["sized_s"]
+    known = total.sized > 0
+    return {**content, "size_bytes": total.size_bytes if known else None, "rate_bytes_per_s": total.rate}
+
+
+def _scalar(total: ScalarTotal) -> dict[str, Any]:
+    content = asdict(total)
+    del content["sums"], content["counts"]
+    return {**content, "curve": total.curve}

@@ -1,0 +1,159 @@
+"""The lower parts of the terminal report: logged values, events, slow steps, errors, memory, hardware, ourselves."""
+
+from collections.abc import Iterable
+from pathlib import PurePath
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from otel_train.derive.summary import RunSummary, Summary
+from otel_train.report import text
+from otel_train.report.sections import columns
+
+MOST_SCALARS = 12
+MOST_FAILED_SHOWN = 8
+
+
+def scalars(summary: Summary, curve_width: int) -> RenderableType | None:
+    """The ends and the course of each logged value."""
+    if not summary.scalars:
+        return None
+    table = columns(
+        ("first", "right"),
+        ("last", "right"),
+        ("min", "right"),
+        ("at step", "right"),
+        ("", "left"),
+        title="Logged values",
+    )
+    for name, total in list(summary.scalars.items())[:MOST_SCALARS]:
+        last = Text(text.number(total.last)) if total.last_is_finite else Text("not finite", style="red")
+        curve = Text(text.sparkline(total.curve, curve_width) if curve_width and total.count > 1 else "", style="cyan")
+        table.add_row(
+            f"  {name}", text.number(total.first), last, text.number(total.min), text.integer(total.min_step), curve
+        )
+    lines: list[RenderableType] = [table]
+    for name, total in summary.scalars.items():
+        if total.nonfinite:
+            lines.append(Text(f"  {name} was not finite {total.nonfinite:,} of {total.count:,} times", style="red"))
+    if len(summary.scalars) > MOST_SCALARS:
+        lines.append(Text(f"  and {len(summary.scalars) - MOST_SCALARS} more: see --json", style="dim"))
+    return Group(*lines)
+
+
+def events(summary: Summary) -> RenderableType | None:
+    """Checkpoints, evaluations, epochs, timed functions and phases outside steps."""
+    table = columns(("count", "right"), ("time", "right"), ("", "left"), title="Events")
+    for kind, checkpoint in summary.checkpoints.items():
+        size = text.size(checkpoint.last_size_bytes)
+        path = PurePath(checkpoint.last_path).name if checkpoint.last_path else ""
+        last = f"{size}, {text.size(checkpoint.rate)}/s" if checkpoint.rate else ""
+        beside = checkpoint.time_s - checkpoint.blocking_s
+        extra = f"{text.seconds(beside)} beside the training" if beside > 0 else ""
+        _event(table, f"checkpoint {kind}", checkpoint.count, checkpoint.time_s, last, extra, path)
+    for name, total in summary.evaluations.items():
+        _event(table, f"evaluation {name}", total.count, total.time_s)
+    if summary.epochs.count:
+        each = f"{text.seconds(summary.epochs.time_s / summary.epochs.count)} each"
+        _event(table, "epochs", summary.epochs.count, summary.epochs.time_s, each)
+    for name, total in summary.timed.items():
+        _event(table, name, total.count, total.time_s, "timed")
+    for name, phase in summary.outside_phases.items():
+        _event(table, name, phase.count, phase.time_s, "outside steps")
+    for kind, total in summary.other_events.items():
+        _event(table, kind, total.count, total.time_s or None)
+    return table if table.row_count else None
+
+
+def _event(table: Table, name: str, count: int, time_s: float | None, *facts: str) -> None:
+    table.add_row(
+        f"  {name}", text.integer(count), text.seconds(time_s), Text(", ".join(filter(None, facts)), style="dim")
+    )
+
+
+def slowest_steps(run: RunSummary) -> RenderableType | None:
+    """The slowest steps: when, and the phase that took most of the time."""
+    if not run.merged.slowest:
+        return None
+    table = columns(("time", "right"), ("most of it in", "left"), ("when", "left"), title="Slowest steps")
+    for slow in run.merged.slowest:
+        where = f"{slow.phase} {text.percent(slow.phase_s / slow.duration_s if slow.duration_s else None)}"
+        step = f"  {slow.step:,}" + (f" (rank {slow.rank})" if len(run.ranks) > 1 else "")
+        when = text.moment(slow.start_unix_s) + ("  failed" if slow.failed else "")
+        table.add_row(step, text.seconds(slow.duration_s), where, when)
+    return table
+
+
+def errors(summary: Summary) -> RenderableType | None:
+    """What failed."""
+    if not summary.errors and not summary.counts.failed:
+        return None
+    lines = [Text("Errors", style="bold")]
+    if summary.counts.failed:
+        shown = ", ".join(f"{step:,}" for step in summary.failed_steps[:MOST_FAILED_SHOWN])
+        more = ", …" if len(summary.failed_steps) > MOST_FAILED_SHOWN else ""
+        lines.append(Text(f"  {text.plural(summary.counts.failed, 'step')} failed: {shown}{more}", style="red"))
+    for error in summary.errors:
+        where = f" in {error.phase}" if error.phase else ""
+        count = f"{error.count:,} × " if error.count > 1 else ""
+        first = f": {error.message.splitlines()[0]}" if error.message else ""
+        line = Text.assemble(f"  {count}", (error.type, "red"), where, first, no_wrap=True, overflow="ellipsis")
+        lines.append(line)
+    return Group(*lines)
+
+
+def machine(run: RunSummary) -> RenderableType | None:
+    """Memory at its highest, and what the run ran on."""
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="ellipsis", no_wrap=True)
+    for name, total in run.merged.resources.items():
+        if name.endswith(("peak", "reserved")):
+            grid.add_row(f"  {name}", f"{text.size(total.max)}{' (the highest rank)' if len(run.ranks) > 1 else ''}")
+    hardware = [identity.get("hardware", {}) for identity in run.identities.values()]
+    for label, value in _distinct(fact for each in hardware for fact in _hardware_facts(each)):
+        grid.add_row(f"  {label}", value)
+    software = run.identities[min(run.identities)].get("software", {})
+    known = [f"{name} {software[name]}" for name in ("python", "torch", "cuda", "numpy") if name in software]
+    if known:
+        grid.add_row("  software", ", ".join(known))
+    git = run.identities[min(run.identities)].get("git", {})
+    if git:
+        grid.add_row("  commit", str(git.get("commit", ""))[:12] + (" with changes" if git.get("dirty") else ""))
+    return Group(Text("Memory and hardware", style="bold"), grid) if grid.row_count else None
+
+
+def _hardware_facts(hardware: dict[str, Any]) -> list[tuple[str, str]]:
+    facts = []
+    cpu = hardware.get("cpu", {})
+    if cpu:
+        count = f"{cpu['count']} × " if "count" in cpu else ""
+        facts.append(("CPU", f"{count}{cpu.get('model', 'unknown')}"))
+    if "memory_bytes" in hardware:
+        facts.append(("memory", text.size(hardware["memory_bytes"])))
+    models = [f"{gpu.get('model', 'GPU')} ({text.size(gpu.get('memory_bytes'))})" for gpu in hardware.get("gpus", [])]
+    facts += [("GPU", f"{models.count(model)} × {model}") for model in dict.fromkeys(models)]
+    if "driver" in hardware:
+        facts.append(("driver", str(hardware["driver"])))
+    return facts
+
+
+def _distinct(facts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    return list(dict.fromkeys(facts))
+
+
+def ourselves(summary: Summary) -> RenderableType | None:
+    """What otel_train cost, and what is no longer there."""
+    lines = []
+    if summary.overhead_s is not None and summary.span and summary.span.stepping_s:
+        share = summary.overhead_s / summary.span.stepping_s
+        cost = f"{text.seconds(summary.overhead_s)} of the training threads, {share * 100:.2f} % of the step time"
+        lines.append(f"otel_train took {cost}.")
+    if summary.counts.lost:
+        lost = text.plural(summary.counts.lost, "older step")
+        lines.append(f"Not on disk any more: {lost} (OTEL_TRAIN_MAX_DISK). All figures are of the rest.")
+    if summary.records_dropped:
+        lines.append(f"{text.plural(int(summary.records_dropped), 'record')} could not be kept or sent.")
+    return Text("\n".join(lines), style="dim") if lines else None

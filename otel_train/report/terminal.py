@@ -1,0 +1,52 @@
+"""The report on a terminal, from 80 columns on; plain text where it is none."""
+
+from rich.console import Console, Group, RenderableType
+
+from otel_train.derive.summary import RunSummary
+from otel_train.report import details, sections
+
+WIDEST = 110
+"""Wider lines are harder to read."""
+
+NARROWEST = 60
+
+BESIDE_BAR, BESIDE_STEP_CURVE, BESIDE_SCALAR_CURVE = 56, 26, 58
+"""Columns that numbers and names take beside a drawing."""
+
+
+def render(run: RunSummary, console: Console, brief: bool = False) -> RenderableType:
+    """The report; ``brief`` leaves out what is below the phases and the ranks."""
+    width = max(min(console.width, WIDEST), NARROWEST)
+    draws = not console.options.ascii_only
+    parts = [
+        sections.header(run),
+        sections.verdict(run.merged.verdict),
+        sections.throughput(run),
+        sections.step_time(run.merged, width - BESIDE_STEP_CURVE if draws else 0),
+        sections.phases(run.merged, width - BESIDE_BAR if draws else 0),
+        sections.ranks(run),
+        details.scalars(run.merged, width - BESIDE_SCALAR_CURVE if draws else 0),
+    ]
+    if not brief:
+        parts += [details.events(run.merged), details.slowest_steps(run)]
+    parts.append(details.errors(run.merged))
+    if not brief:
+        parts += [details.machine(run), details.ourselves(run.merged)]
+    shown = [part for part in parts if part is not None]
+    return Group(*(line for part in shown for line in (part, "")))
+
+
+def print_report(run: RunSummary, console: Console, brief: bool = False) -> None:
+    """Print the report."""
+    print_plainly(render(run, console, brief), console, min(console.width, WIDEST))
+
+
+def print_plainly(shown: RenderableType, console: Console, width: int | None = None) -> None:
+    """Print to a terminal as it is; to a file or a pipe without the spaces that fill up its lines."""
+    if console.is_terminal:
+        console.print(shown, width=width, highlight=False)
+        return
+    with console.capture() as captured:
+        console.print(shown, width=width, highlight=False)
+    for line in captured.get().splitlines():
+        console.file.write(line.rstrip() + "\n")

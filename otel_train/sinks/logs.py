@@ -1,0 +1,50 @@
+"""Events without a duration as log records of OpenTelemetry, with an event name."""
+
+from dataclasses import dataclass
+
+from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.context import Context
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.trace import NonRecordingSpan, TraceFlags, set_span_in_context
+
+from otel_train import names
+from otel_train.runlog.events import Event
+from otel_train.sinks.readable import SCOPE, context_of
+from otel_train.sinks.spans import Ids, event_attributes
+
+WARNINGS = frozenset({names.NONFINITE})
+"""Kinds that are warnings though no exception comes with them; a kind not named here is for information."""
+
+
+@dataclass(frozen=True)
+class LogData:
+    """An event, its time in Unix ns, and the span it belongs to where that is known to be exported."""
+
+    event: Event
+    time_ns: int
+    span: Ids | None = None
+
+
+def log_record(log: LogData) -> LogRecord:
+    """The event as the application's logger, or our exporter, takes it."""
+    event, error = log.event, log.event.error or {}
+    severity = SeverityNumber.ERROR if error else SeverityNumber.WARN if event.kind in WARNINGS else SeverityNumber.INFO
+    described = {"exception.type": error.get("type"), "exception.message": error.get("message")}
+    # Never the current context: the exporting thread's own span has nothing to do with the event.
+    span = context_of((0, 0), TraceFlags(TraceFlags.DEFAULT)) if log.span is None else context_of(log.span)
+    return LogRecord(
+        timestamp=log.time_ns,
+        observed_timestamp=log.time_ns,
+        context=set_span_in_context(NonRecordingSpan(span), Context()),
+        severity_number=severity,
+        severity_text=severity.name,
+        body=error.get("message") or None,
+        attributes={**event_attributes(event), **{key: value for key, value in described.items() if value}},
+        event_name=names.PREFIX + event.kind,
+    )
+
+
+def readable_log(log: LogData, resource: Resource) -> ReadableLogRecord:
+    """As the SDK's own exporters take it."""
+    return ReadableLogRecord(log_record(log), resource, SCOPE)
