@@ -5,23 +5,12 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from log_builder import MS, SECOND, LogBuilder
 from otlp_receiver import OtlpReceiver, attributes
 
-from otel_train import guard
 from otel_train.export import Exporter, Targets, make_targets
 from otel_train.export.targets import Outcome
 from otel_train.runlog.ranklog import RankLog
-
-
-@pytest.fixture(autouse=True)
-def fresh_guard() -> Iterator[None]:
-    """What was said once may be said again. Active in each test module that imports it."""
-    guard.forget()
-    yield
-    guard.forget()
-
 
 PHASES = [("data_wait", 0, 1 * MS), ("forward", 2 * MS, 3 * MS), ("backward", 5 * MS, 4 * MS)]
 
@@ -97,4 +86,4 @@ def run_of(builder: LogBuilder, steps: int, step_ns: int = 10 * MS, **fields: An
     return builder
 
 
-__all__ = ["MS", "fresh_guard", "PHASES", "SECOND", "LogBuilder", "OtlpReceiver", "attributes"]
+__all__ = ["MS", "PHASES", "SECOND", "LogBuilder", "OtlpReceiver", "attributes"]

@@ -1,5 +1,7 @@
 """Which steps become traces."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -92,7 +94,7 @@ def test_any_cut_decides_the_same():
     for _ in range(20):
         cuts = [0, *sorted(generator.integers(1, 1000, 4).tolist()), 1000]
         found, slot = {}, -1
-        for start, end in zip(cuts, cuts[1:], strict=False):
+        for start, end in itertools.pairwise(cuts):
             keeping = Keeping(last_slot=slot)
             keeping.recall(records[:start])
             decision = keeping.decide(start, records[start:end])

@@ -1,7 +1,7 @@
 """An application's own providers are used instead of ours, and stay the application's."""
 
 import pytest
-from export_setup import MS, SECOND, LogBuilder, fresh_guard, run_of  # noqa: F401  an autouse fixture
+from export_setup import MS, SECOND, LogBuilder, recorded, run_of
 from opentelemetry import trace
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
@@ -50,8 +50,9 @@ def test_spans_go_through_the_applications_tracer(tmp_path, tracing):
     before = vars(provider).copy()
     export(builder, tracer_provider=provider)
     spans = exporter.get_finished_spans()
-    ours, theirs = InMemorySpanExporter(), []
-    assert {"dl.startup", "dl.step", "dl.data_wait", "dl.forward", "dl.backward", "dl.interval"} == {s.name for s in spans}
+    assert {"dl.startup", "dl.step", "dl.data_wait", "dl.forward", "dl.backward", "dl.interval"} == {
+        span.name for span in spans
+    }
     (step,) = [span for span in spans if span.name == "dl.step"]
     assert context_of(spans, "dl.interval") == [(link.context.trace_id, link.context.span_id) for link in step.links]
     assert {step.context.span_id} == {span.parent.span_id for span in spans if span.name == "dl.forward"}
@@ -59,13 +60,10 @@ def test_spans_go_through_the_applications_tracer(tmp_path, tracing):
     assert not step.status.is_ok
     assert provider.resource == step.resource
     assert before == vars(provider)
-    del ours, theirs
 
 
 def test_the_ids_are_those_of_our_own_export(tmp_path, tracing):
     """The same log, sent by us and through the application, has the same ids."""
-    from export_setup import recorded
-
     provider, exporter = tracing
     builder = run_of(LogBuilder(tmp_path), 30, SECOND)
     export(builder, tracer_provider=provider)

@@ -2,7 +2,7 @@
 
 import time
 
-from export_setup import LogBuilder, MS, SECOND, attributes, exporter_of, fresh_guard, named, run_of, sent
+from export_setup import MS, SECOND, LogBuilder, attributes, exporter_of, named, run_of, sent
 from otlp_receiver import OtlpReceiver
 
 from otel_train.runlog.layout import EVALUATION, FAILED

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from export_setup import LogBuilder, MS, SECOND, attributes, counts, exporter_of, fresh_guard, run_of, sent
+from export_setup import MS, SECOND, LogBuilder, attributes, counts, exporter_of, run_of, sent
 from otlp_receiver import OtlpReceiver
 
 from otel_train.runlog.layout import EVALUATION, FAILED, MISSING
@@ -14,6 +14,10 @@ TRAINING, EVALUATING = ("dl.mode", "training"), ("dl.mode", "evaluation")
 
 def by_name(receiver):
     return {metric.name: metric for metric in receiver.metrics}
+
+
+def values(receiver, name):
+    return [point.as_int or point.as_double for point in receiver.points(name)]
 
 
 def times(points):
@@ -37,7 +41,8 @@ def test_durations_are_exponential_histograms(tmp_path):
     """Step and phase durations in seconds, all phases; phase time only of those not inside another."""
     builder = LogBuilder(tmp_path)
     for number in range(4):
-        builder.step(number, 10 * MS, [("forward", 0, 4 * MS), ("attention", MS, 2 * MS, 1), ("micro", 5 * MS, 4 * MS, 0, 4)])
+        phases = [("forward", 0, 4 * MS), ("attention", MS, 2 * MS, 1), ("micro", 5 * MS, 4 * MS, 0, 4)]
+        builder.step(number, 10 * MS, phases)
     with sent(builder.log) as receiver:
         (step,) = receiver.points("dl.step.duration")
         phases = {attributes(point)["dl.phase"]: point for point in receiver.points("dl.phase.duration")}
@@ -100,7 +105,7 @@ def test_throughput(tmp_path):
     builder = run_of(LogBuilder(tmp_path), 20, 500 * MS, samples=8, tokens=16)
     run_of(builder, 20, 500 * MS, samples=8, flags=EVALUATION)
     with sent(builder.log) as receiver:
-        rates = {name: [point.as_double for point in receiver.points(f"dl.{name}.rate")] for name in ("step", "sample", "token")}
+        rates = {name: values(receiver, f"dl.{name}.rate") for name in ("step", "sample", "token")}
         assert "{step}/s" == by_name(receiver)["dl.step.rate"].unit
     assert {"step": [2.0], "sample": [16.0], "token": [32.0]} == rates
 
@@ -135,12 +140,14 @@ def test_checkpoints(tmp_path):
     """Duration by kind, and the last size in bytes."""
     builder = LogBuilder(tmp_path)
     for size in (100, 200):
-        builder.event("checkpoint", 0, 2 * SECOND, attributes={"dl.checkpoint.kind": "save", "dl.checkpoint.size": size})
+        sized = {"dl.checkpoint.kind": "save", "dl.checkpoint.size": size}
+        builder.event("checkpoint", 0, 2 * SECOND, attributes=sized)
     builder.event("checkpoint", 0, SECOND, attributes={"dl.checkpoint.kind": "load"})
     with sent(builder.log) as receiver:
-        points = {attributes(point)["dl.checkpoint.kind"]: point for point in receiver.points("dl.checkpoint.duration")}
-        assert {"save": (2, 4.0), "load": (1, 1.0)} == {kind: (point.count, point.sum) for kind, point in points.items()}
-        assert [200] == [point.as_int for point in receiver.points("dl.checkpoint.size")]
+        points = receiver.points("dl.checkpoint.duration")
+        kinds = {attributes(point)["dl.checkpoint.kind"]: (point.count, point.sum) for point in points}
+        assert {"save": (2, 4.0), "load": (1, 1.0)} == kinds
+        assert [200] == values(receiver, "dl.checkpoint.size")
         units = by_name(receiver)
     assert ("s", "By") == (units["dl.checkpoint.duration"].unit, units["dl.checkpoint.size"].unit)
 
@@ -161,12 +168,12 @@ def test_what_otel_train_says_of_itself(tmp_path):
             },
         )
     with sent(builder.log) as receiver:
-        overhead = {attributes(point)["otel_train.thread"]: point.as_double for point in receiver.points("otel_train.overhead.time")}
-        failures = {attributes(point)["otel_train.signal"]: point.as_int for point in receiver.points("otel_train.export.failures")}
-        assert [0, 0] == [point.as_int for point in receiver.points("otel_train.records.dropped")]
+        overhead = counts(receiver, "otel_train.overhead.time")
+        failures = counts(receiver, "otel_train.export.failures")
+        assert [0, 0] == values(receiver, "otel_train.records.dropped")
         assert "otel_train.errors" not in by_name(receiver)
-    assert {"training": 0.15, "background": 1.5} == overhead
-    assert {"traces": 3, "metrics": 1} == failures
+    assert {(("otel_train.thread", "training"),): 0.15, (("otel_train.thread", "background"),): 1.5} == overhead
+    assert {(("otel_train.signal", "traces"),): 3, (("otel_train.signal", "metrics"),): 1} == failures
 
 
 def test_a_new_kind_phase_and_scalar_need_nothing(tmp_path):

@@ -3,10 +3,9 @@
 import json
 import os
 import random
-from collections import Counter
 
 import pytest
-from export_setup import LogBuilder, MS, Recording, SECOND, attributes, exporter_of, fresh_guard, named, recorded, run_of
+from export_setup import MS, SECOND, LogBuilder, Recording, attributes, exporter_of, named, recorded, run_of
 from otlp_receiver import OtlpReceiver
 
 from otel_train.derive.aggregate import Aggregate
@@ -47,8 +46,14 @@ def merged(sets):
     return total
 
 
+def steps_in(targets):
+    """All steps that the last point of a cumulative count has."""
+    sums = targets.metrics.items[-1].total.sums
+    return sum(count for (name, _), count in sums.items() if name == "dl.step.count")
+
+
 def span_key(span):
-    return (span.name, span.ids, span.parent, span.start_ns, span.end_ns, str(span.attributes), span.links, str(span.error))
+    return tuple(map(str, vars(span).values()))
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -130,14 +135,13 @@ def test_a_log_that_grows_between_exports(tmp_path, small_batches, seed):
     while not exporter.drain(final=True):
         pass
     spans = targets.traces.items
-    assert list(range(builder.steps.total)) == [span.attributes["dl.iteration"] for span in spans if span.name == "dl.step"]
+    steps = [span for span in spans if span.name == "dl.step"]
+    assert list(range(builder.steps.total)) == [span.attributes["dl.iteration"] for span in steps]
     assert len(spans) == len({span.ids for span in spans})
-    assert {span.attributes["dl.iteration"] for span in spans if span.name == "dl.step" and span.error} == {
-        log.event.step for log in targets.logs.items
-    }
-    assert all(span.error["type"] == f"E{span.attributes['dl.iteration']}" for span in spans if span.error)
-    total = targets.metrics.items[-1].total
-    assert builder.steps.total == sum(count for (name, _), count in total.sums.items() if name == "dl.step.count")
+    failed = [span for span in steps if span.error]
+    assert [log.event.step for log in targets.logs.items] == [span.attributes["dl.iteration"] for span in failed]
+    assert all(span.error["type"] == f"E{span.attributes['dl.iteration']}" for span in failed)
+    assert builder.steps.total == steps_in(targets)
     ends = [points.end_ns for points in targets.metrics.items]
     assert sorted(set(ends)) == ends
 
@@ -168,8 +172,7 @@ def test_records_that_the_log_dropped_are_counted(tmp_path):
     exporter = Exporter(builder.log, targets)
     assert exporter.drain(final=True)
     assert (oldest, 0) == (exporter.dropped, exporter.pending())
-    counted = sum(targets.metrics.items[-1].total.sums[key] for key in [("dl.step.count", (("dl.mode", "training"),))])
-    assert 30_000 - oldest == counted
+    assert 30_000 - oldest == steps_in(targets)
 
 
 def test_the_total_goes_on_when_its_records_are_gone(tmp_path):
@@ -180,7 +183,7 @@ def test_the_total_goes_on_when_its_records_are_gone(tmp_path):
     run_of(builder, 15_000, MS)
     exporter = Exporter(builder.log, targets)
     assert exporter.drain(final=True)
-    assert 35_000 == sum(targets.metrics.items[-1].total.sums[key] for key in [("dl.step.count", (("dl.mode", "training"),))])
+    assert 35_000 == steps_in(targets)
     assert 0 == exporter.dropped
 
 
@@ -197,9 +200,6 @@ def test_half_a_line_is_left_for_later(tmp_path):
     append(b'art_ns":5}\n')
     exporter.drain()
     exporter.drain(final=True)
-    assert Counter({"dl.startup": 1, "dl.step": 1, "dl.epoch": 1, "dl.interval": 1}) >= Counter(
-        span.name for span in targets.traces.items if span.name not in ("dl.data_wait", "dl.forward", "dl.backward")
-    )
     assert ["dl.epoch"] == [span.name for span in targets.traces.items if span.name == "dl.epoch"]
     assert ["nonfinite"] == [log.event.kind for log in targets.logs.items]
 

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from export_setup import LogBuilder, MS, SECOND, environment, exporter_of, fresh_guard, run_of, sent
+from export_setup import MS, SECOND, LogBuilder, environment, exporter_of, run_of, sent
 from opentelemetry import metrics, trace
 from otlp_receiver import OtlpReceiver
 
@@ -78,14 +78,14 @@ def test_compression_is_the_sdks(log, monkeypatch):
 
 def test_an_unknown_protocol_is_an_error():
     """It says what was got, what is allowed and what to type."""
-    with pytest.raises(SettingsError, match=r"'http/json'; allowed is http/protobuf or grpc.*export OTEL_EXPORTER_OTLP"):
+    with pytest.raises(SettingsError, match=r"'http/json'; allowed is http/protobuf or grpc.*export OTEL_"):
         make_targets({}, environ={ENDPOINT: "http://h", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"})
 
 
 def test_grpc_has_its_own_exporters():
     """The protocol of a signal wins over that of all; gRPC takes the endpoint without a path."""
-    environ = {ENDPOINT: "http://h:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL": "http/protobuf"}
-    targets = make_targets({}, environ=environ)
+    protocols = {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL": "http/protobuf"}
+    targets = make_targets({}, environ={ENDPOINT: "http://h:4317", **protocols})
     assert ["http://h:4317", "http://h:4317/v1/logs"] == [targets.traces.where, targets.logs.where]
     assert ".grpc." in type(targets.traces.exporter).__module__
     assert ".http." in type(targets.logs.exporter).__module__
@@ -110,7 +110,7 @@ def test_grpc_to_a_real_server(log):
     class Service(trace_service_pb2_grpc.TraceServiceServicer):
         came = 0
 
-        def Export(self, request, context):
+        def Export(self, request, context):  # noqa: N802  the service's name for it
             self.came += sum(len(scope.spans) for entry in request.resource_spans for scope in entry.scope_spans)
             return trace_service_pb2.ExportTraceServiceResponse()
 
@@ -137,7 +137,7 @@ def test_the_resource(tmp_path):
         settings={"service_name": None},
         resource_attributes={"service.name": "mine", "team": "vision"},
         launcher={"SLURM_JOB_ID": "17"},
-        hardware={"cpu": {"model": "Z80", "count": 2}, "gpus": [{"model": "H100", "uuid": "a"}, {"model": "H100", "uuid": "b"}]},
+        hardware={"cpu": {"model": "Z80", "count": 2}, "gpus": [{"uuid": "a", "model": "H100"}, {"uuid": "b"}]},
         software={"python": "3.13.0", "torch": "2.15"},
         git={"commit": "abc", "dirty": True},
     )
@@ -160,7 +160,7 @@ def test_the_resource(tmp_path):
         "dl.launcher.slurm_job_id": "17",
         "dl.hardware.cpu.model": "Z80",
         "dl.hardware.cpu.count": 2,
-        "dl.hardware.gpus.model": ["H100", "H100"],
+        "dl.hardware.gpus.model": ["H100"],
         "dl.hardware.gpus.uuid": ["a", "b"],
         "dl.software.torch": "2.15",
         "dl.git.dirty": True,
@@ -196,7 +196,8 @@ def test_503_is_tried_again_and_said_once(log, caplog):
     assert 1 == len(warnings_of(caplog))
     assert f"cannot send to {receiver.endpoint}/v1/traces" in warnings_of(caplog)[0]
     assert "otel-train push run-a" in warnings_of(caplog)[0]
-    assert ["again" in message for message in (record.getMessage() for record in caplog.records if record.levelno == logging.INFO)] == [True]
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
+    assert [True] == ["again" in message for message in told]
 
 
 def test_a_pause_after_a_failure(log):

@@ -1,6 +1,6 @@
 """Kept steps, intervals and events as spans, as a backend receives them."""
 
-from export_setup import LogBuilder, MS, SECOND, attributes, fresh_guard, named, recorded, run_of, sent
+from export_setup import MS, SECOND, LogBuilder, attributes, named, recorded, run_of, sent
 
 from otel_train.runlog.layout import CHILD_SPANS, EVALUATION, FAILED, MERGED
 
@@ -9,8 +9,9 @@ ALL = {"keep_every": 1}
 
 
 def error(step, at_ns, phase=None, kind="ValueError"):
-    attributes = {"error.type": kind, **({"dl.phase": phase} if phase else {})}
-    return {"kind": "error", "start_ns": at_ns, "step": step, "error": {"type": kind, "message": "no"}, "attributes": attributes}
+    told = {"error.type": kind, **({"dl.phase": phase} if phase else {})}
+    failure = {"type": kind, "message": "no"}
+    return {"kind": "error", "start_ns": at_ns, "step": step, "error": failure, "attributes": told}
 
 
 def linked(span):

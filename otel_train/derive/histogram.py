@@ -88,9 +88,8 @@ class Histogram:
     @classmethod
     def from_json(cls, content: list[Any]) -> "Histogram":
         """What ``to_json`` gave."""
-        *fields, buckets = content
-        histogram = cls(*fields, np.array(buckets, np.int64))
-        return histogram if histogram.count else cls()
+        count, total, low, high, zeros, scale, offset, buckets = content
+        return cls(count, total, low, high, zeros, scale, offset, np.array(buckets, np.int64)) if count else cls()
 
     def _add_indices(self, indices: Integers, counts: Integers | None) -> None:
         low, high = int(np.min(indices)) >> (MAX_SCALE - self.scale), int(np.max(indices)) >> (MAX_SCALE - self.scale)

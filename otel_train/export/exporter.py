@@ -30,6 +30,9 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 DESCRIBED_WITHIN_NS = 3_000_000_000
 """The hardware is in ``run.json`` a moment after the start; so long a young run waits for it to be sent."""
 
+SAVE_EVERY_S = 10.0
+"""A cursor that moved past what needed no sending is written so often; after an acknowledgement at once."""
+
 _jitter = random.Random()  # never the global generator: the training may draw from it
 
 
@@ -74,6 +77,7 @@ class Exporter:
         self._lost = _Lost()
         self._resource: Resource | None = None
         self._is_stopped = False
+        self._save_at = 0.0
         self._lock = None if log.storage.location == Memory.location else ExportLock(Path(log.storage.location))
         self._saved = self._load()
         sources = _sources(log)
@@ -109,7 +113,8 @@ class Exporter:
         if resource is None:
             return False
         done = [self._drain(channel, resource, final, deadline) for channel in self._channels]
-        self._save()
+        if final or time.monotonic() >= self._save_at:
+            self._save()
         return all(done)
 
     def pending(self) -> int:
@@ -212,7 +217,7 @@ class Exporter:
         content = {**self._saved, **cursors, "version": CURSOR_VERSION}
         if content == self._saved:
             return
-        self._saved = content
+        self._saved, self._save_at = content, time.monotonic() + SAVE_EVERY_S
         try:
             self._log.storage.replace(CURSOR, json.dumps(content, separators=(",", ":")).encode())
         except OSError as error:

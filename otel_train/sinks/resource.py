@@ -40,12 +40,12 @@ def make_resource(identity: dict[str, Any]) -> Resource:
 
 
 def _flat(prefix: str, content: Any) -> Iterator[tuple[str, Any]]:
-    """``{"cpu": {"count": 8}}`` as ``cpu.count``; of a list of mappings, a list for each key."""
+    """``{"cpu": {"count": 8}}`` as ``cpu.count``; of a list of mappings, a list for each key, without what is missing."""
     if isinstance(content, dict):
         for key, value in content.items():
             yield from _flat(f"{prefix}.{str(key).lower()}", value)
     elif isinstance(content, list) and content and all(isinstance(item, dict) for item in content):
-        for key in content[0]:
-            yield f"{prefix}.{key}", [item.get(key) for item in content]
+        for key in dict.fromkeys(key for item in content for key in item):
+            yield f"{prefix}.{key}", [item[key] for item in content if item.get(key) is not None]
     else:
         yield prefix, content

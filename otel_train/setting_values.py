@@ -1,0 +1,117 @@
+"""How a setting's text becomes its value. A parser raises ``ValueError`` that says what is allowed."""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from urllib.parse import unquote
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+SMALLEST_DISK = 16 * 2**20
+
+
+def flag(value: object) -> bool:
+    """``true``/``false``, ``1``/``0``, ``yes``/``no``, ``on``/``off`` in any case."""
+    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    try:
+        return words[str(value).strip().lower()]
+    except KeyError:
+        raise ValueError("true or false") from None
+
+
+def size(value: object) -> int:
+    """Bytes: a number, or a number with a unit: ``512MiB``, ``2GB``."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", str(value), re.IGNORECASE)
+    number = int(float(match[1]) * UNITS[(match[2] or "").lower()]) if match else 0
+    if number < SMALLEST_DISK:
+        raise ValueError("bytes with a unit, at least 16MiB: 512MiB, 2GB")
+    return number
+
+
+def seconds(value: object) -> float:
+    """A time in seconds, zero or more."""
+    return _number(value, lambda number: number >= 0, "seconds, 0 or more")
+
+
+def milliseconds_as_seconds(value: object) -> float:
+    """A time in milliseconds, as OpenTelemetry's variables have it; kept in seconds."""
+    return _number(value, lambda number: number > 0, "milliseconds, more than 0") / 1000
+
+
+def positive_seconds(value: object) -> float:
+    """A time in seconds, more than zero."""
+    return _number(value, lambda number: number > 0, "seconds, more than 0")
+
+
+def factor(value: object) -> float:
+    """A number above one."""
+    return _number(value, lambda number: number > 1, "a number above 1")
+
+
+def _number(value: object, allowed: Callable[[float], bool], expected: str) -> float:
+    try:
+        number = float(str(value))
+    except ValueError:
+        raise ValueError(expected) from None
+    if not allowed(number):
+        raise ValueError(expected)
+    return number
+
+
+def one_step_in(value: object) -> "int | str":
+    """``auto``, or a whole number from 1."""
+    text = str(value).strip().lower()
+    if text == "auto":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError("auto, or a whole number from 1")
+    return int(text)
+
+
+def choice(*allowed: str) -> Callable[[object], str]:
+    """One of some words."""
+
+    def parse(value: object) -> str:
+        word = str(value).strip().lower()
+        if word not in allowed:
+            raise ValueError(" or ".join(allowed))
+        return word
+
+    return parse
+
+
+def name(value: object) -> str:
+    """Text that is not empty."""
+    text = str(value).strip()
+    if not text:
+        raise ValueError("a name that is not empty")
+    return text
+
+
+def run_name(value: object) -> str:
+    """Letters, digits, dot, underscore and hyphen: it names a folder."""
+    text = str(value).strip()
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", text):
+        raise ValueError("1 to 128 letters, digits, '.', '_' or '-', a letter or digit first")
+    return text
+
+
+def path(value: object) -> Path:
+    """A path; ``~`` is the home directory."""
+    return Path(name(value)).expanduser()
+
+
+def pairs(value: object) -> dict[str, str]:
+    """``key=value,key2=value2``, percent-encoded as OpenTelemetry's variables are; or a mapping."""
+    if isinstance(value, Mapping):
+        return {str(key): str(item) for key, item in value.items()}
+    entries = [entry.partition("=") for entry in str(value).split(",") if entry.strip()]
+    if any(not separator or not key.strip() for key, separator, _ in entries):
+        raise ValueError("key=value,key2=value2")
+    return {unquote(key.strip()): unquote(item.strip()) for key, _, item in entries}
+
+
+def default_directory() -> Path:
+    """``$XDG_STATE_HOME/otel_train``, by default ``~/.local/state/otel_train``."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()) / "otel_train"
