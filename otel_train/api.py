@@ -159,12 +159,12 @@ class Evaluation(EventScope):
 
     def begun(self, recorder: "Recorder") -> None:
         self._before = bool(recorder.state.flags & EVALUATION), recorder.state.evaluation_number
-        if recorder.foreign_thread_name() is None:
+        if recorder.sidelines.foreign_thread_name() is None:
             recorder.set_evaluation(True)
 
     def ended(self, recorder: "Recorder", duration_ns: int) -> dict[str, Any]:
         inside_another, first = self._before
-        if recorder.foreign_thread_name() is None:
+        if recorder.sidelines.foreign_thread_name() is None:
             recorder.set_evaluation(inside_another)
         steps = recorder.state.evaluation_number - first
         return {STEP_COUNT: steps} if steps else {}

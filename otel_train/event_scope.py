@@ -56,7 +56,7 @@ class EventScope:
         later: dict[str, Any] = {}
         with guard.guarded(self.kind):
             later = self.ended(recorder, duration_ns)
-        recorder.span(self.kind, self._start_ns, duration_ns, error, {**self.attributes, **later})
+        recorder.sidelines.span(self.kind, self._start_ns, duration_ns, error, {**self.attributes, **later})
 
     def __call__(self, function: F) -> F:
         """Decorate a function: each call of it is an event."""

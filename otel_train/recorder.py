@@ -16,7 +16,6 @@ Meaning, in one place:
 - *A step inside a step* is a phase named ``step`` of the outer one.
 """
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from threading import get_ident
@@ -24,20 +23,20 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from otel_train import guard, scopes
+from otel_train.amounts import as_amount
 from otel_train.clock import Clock
-from otel_train.names import ERROR, ERROR_TYPE, PHASE, PHASE_COUNT, PHASE_EVENT
+from otel_train.failures import describe, error_type
+from otel_train.names import ERROR, PHASE, PHASE_COUNT, PHASE_EVENT
+from otel_train.phase_slots import SLOT_FIELDS, merge
 from otel_train.runlog.events import Event
 from otel_train.runlog.layout import (
     CHILD_SPANS,
-    COUNT_SHIFT,
     DATA_WAIT,
     DEPTH_SHIFT,
     EVALUATION,
     FAILED,
-    LARGEST,
     MERGED,
     MISSING,
-    OTHER_PHASE,
     PHASE_SLOTS,
     PHASES_SHIFT,
     RECORDS_OFFSET,
@@ -45,15 +44,17 @@ from otel_train.runlog.layout import (
     STEP_STRUCTS,
 )
 from otel_train.runlog.segments import SegmentWriter
+from otel_train.sidelines import Sidelines
+from otel_train.training_state import WAIT_FIELDS, TrainingState
 
 _pack_step = tuple(record.pack_into for record in STEP_STRUCTS)
-SLOT_FIELDS = 3
-"""A phase is three numbers in ``State.phases``: ``layout.PHASE_SLOT``, its start after the step's start, duration."""
-
 NO_STEP = -1
 
-WAIT_FIELDS = 3
-"""A wait for data is three in ``State.waits``: the loader's iteration, start, end."""
+MOST_PHASES = 3 * 1024
+"""Numbers in ``TrainingState.phases`` beyond which they are merged at once: a step may be a whole epoch."""
+
+MOST_WAITS = 3 * 1024
+"""Likewise of waits for data that no step takes: they become an event."""
 
 
 class Nesting(Protocol):
@@ -66,51 +67,6 @@ class Nesting(Protocol):
     def exit(self, token: Any) -> bool:
         """After it: was a span made inside?"""
         ...
-
-
-class State:
-    """What is going on in the training thread. Only that thread writes it."""
-
-    __slots__ = (
-        "epoch",
-        "evaluation_number",
-        "flags",
-        "nested_steps",
-        "number",
-        "phases",
-        "rare",
-        "samples",
-        "start_ns",
-        "starts",
-        "thread",
-        "tokens",
-        "training_number",
-        "waits",
-    )
-
-    def __init__(self) -> None:
-        self.thread = threading.main_thread().ident
-        self.start_ns: int | None = None
-        """When the step began; None between steps."""
-        self.number: int = -1
-        """The number of the current or last step."""
-        self.evaluation_number: int = -1
-        self.training_number: int = -1
-        """What ``number`` goes back to after a step of an evaluation."""
-        self.nested_steps = 0
-        self.flags = 0
-        self.rare = False
-        """Is something so that steps take the slower way: an evaluation, a step in a step, nested spans?"""
-        self.epoch: int = MISSING
-        self.starts: list[int] = []
-        """When each open phase of the step began."""
-        self.phases: list[Any] = []
-        """The step's closed phases, flat."""
-        self.waits: list[Any] = []
-        """Waits for data since the last step: loader, start, end, flat."""
-        self.samples = MISSING
-        """Samples in the batches that were waited for, where they could be counted."""
-        self.tokens = MISSING
 
 
 class Recorder:
@@ -126,11 +82,10 @@ class Recorder:
     ) -> None:
         self.clock = clock
         self.steps = steps
-        self.write_event = write_event
         self.nesting = nesting
         self.with_phases = with_phases
-        self.state = State()
-        self._sidelines = threading.local()
+        self.state = TrainingState()
+        self.sidelines = Sidelines(clock, self.state, write_event)
         self._nesting_token: Any = None
         self.under_way: deque[Any] = deque()
         """Values of ``log()`` on their way from a device: ``resolve`` is called after a step while there are any."""
@@ -162,7 +117,8 @@ class Recorder:
     def _phase_methods(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
         state, clock, starts, phases = self.state, self.clock, self.state.starts, self.state.phases
         begin, end_latest, record = starts.append, starts.pop, phases.extend
-        enter_aside, exit_aside, phase_failed = self._enter_aside, self._exit_aside, self._phase_failed
+        enter_aside, exit_aside = self.sidelines.enter, self.sidelines.exit
+        phase_failed, merge_now = self._phase_failed, self._merge_now
 
         def enter_phase(phase: scopes.Phase) -> scopes.Phase:
             if state.start_ns is not None and get_ident() == state.thread:
@@ -182,10 +138,12 @@ class Recorder:
                 start = end_latest()
                 what = phase.once + (len(starts) << DEPTH_SHIFT) if starts else phase.once
                 record((what, start - state.start_ns, now - start))  # type: ignore[operator]
+                if len(phases) > MOST_PHASES:
+                    merge_now()
                 if error is not None:
                     phase_failed(phase, error, start, now)
             else:
-                exit_aside(phase, error)
+                exit_aside(phase.name, error)
 
         return enter_phase, exit_phase
 
@@ -231,15 +189,15 @@ class Recorder:
                 if samples is None:
                     samples = state.samples
                 elif type(samples) is not int:
-                    samples = _amount(samples)
+                    samples = as_amount(samples)
                 if tokens is None:
                     tokens = state.tokens
                 elif type(tokens) is not int:
-                    tokens = _amount(tokens)
+                    tokens = as_amount(tokens)
                 if padded_tokens is None:
                     padded_tokens = MISSING
                 elif type(padded_tokens) is not int:
-                    padded_tokens = _amount(padded_tokens)
+                    padded_tokens = as_amount(padded_tokens)
                 slots = len(phases) // SLOT_FIELDS
                 if slots > PHASE_SLOTS:
                     phases[:] = merge(phases)
@@ -286,7 +244,7 @@ class Recorder:
             return
         guard.report("step", error)
         with guard.guarded("mended step"):
-            good = [_amount(amount) for amount in amounts]
+            good = [as_amount(amount) for amount in amounts]
             state.number = state.number if type(state.number) is int else -1
             self.steps.append(
                 head, state.number, state.start_ns, end_ns - state.start_ns, *good, MISSING, flags
@@ -297,7 +255,7 @@ class Recorder:
         state = self.state
         if get_ident() != state.thread:
             if state.start_ns is not None:
-                self._enter_aside()
+                self.sidelines.enter()
                 return step
             self._claim()
         if state.start_ns is not None:
@@ -322,7 +280,7 @@ class Recorder:
         """The flags to write the step with; ``NO_STEP`` when there is none to write."""
         state = self.state
         if get_ident() != state.thread or state.start_ns is None:
-            self._exit_aside(scopes.STEP_IN_STEP, error)
+            self.sidelines.exit(scopes.STEP_IN_STEP.name, error)
             return NO_STEP
         if state.nested_steps:
             state.nested_steps -= 1
@@ -338,61 +296,33 @@ class Recorder:
                 flags |= CHILD_SPANS if self.nesting.exit(token) else 0
         if error is not None:
             flags |= FAILED
-            self.event(Event(ERROR, now, step=state.number, error=describe(error), attributes=_error_type(error)))
+            self.sidelines.event(
+                Event(ERROR, now, step=state.number, error=describe(error), attributes=error_type(error))
+            )
         return flags
+
+    def _merge_now(self) -> None:
+        """So many phases in one step that they would fill memory: their times are kept, by name."""
+        state = self.state
+        state.phases[:] = merge(state.phases)
+        state.flags |= MERGED
+        self._settle()
 
     def _settle_numbers(self, flags: int) -> None:
         """After an evaluation's step the training's number is the current one again."""
+        self.state.flags &= ~MERGED
+        self._settle()
         if flags & EVALUATION:
             self.state.evaluation_number, self.state.number = self.state.number, self.state.training_number
 
     def _phase_failed(self, phase: scopes.Phase, error: BaseException, start: int, now: int) -> None:
-        attributes = {PHASE: phase.name, **_error_type(error)}
-        self.event(Event(ERROR, now, step=self.state.number, error=describe(error), attributes=attributes))
+        attributes = {PHASE: phase.name, **error_type(error)}
+        self.sidelines.event(Event(ERROR, now, step=self.state.number, error=describe(error), attributes=attributes))
 
     def _claim(self) -> None:
         """The calling thread is the training thread from now on."""
         self.state.thread = get_ident()
         self.state.waits.clear()
-
-    # -- rare: outside a step, or another thread -------------------------------------------------------------------
-
-    def _enter_aside(self) -> None:
-        try:
-            self._sidelines.starts.append(self.clock())
-        except AttributeError:
-            self._sidelines.starts = [self.clock()]
-
-    def _exit_aside(self, phase: scopes.Phase, error: BaseException | None) -> None:
-        now = self.clock()
-        starts = getattr(self._sidelines, "starts", None)
-        if not starts:  # it began before the run did, or inside a step that is over
-            guard.warn_once("unbalanced", "the phase %r ended in another place than it began: not recorded", phase.name)
-            return
-        start = starts.pop()
-        self.span(PHASE_EVENT, start, now - start, error, {PHASE: phase.name})
-
-    def span(
-        self, kind: str, start_ns: int, duration_ns: int, error: BaseException | None, attributes: dict[str, Any]
-    ) -> None:
-        """Write an event that has a duration, from whatever thread."""
-        described = None if error is None else describe(error)
-        thread = self.foreign_thread_name()
-        self.event(Event(kind, start_ns, duration_ns, self.last_step, thread, described, attributes))
-
-    def event(self, event: Event) -> None:
-        """Write an event; a failure to is reported, never raised. Any thread."""
-        with guard.guarded("event"):
-            self.write_event(event)
-
-    @property
-    def last_step(self) -> int | None:
-        """The number of the current step, or else of the last one; None before the first."""
-        return None if self.state.number < 0 else self.state.number
-
-    def foreign_thread_name(self) -> str | None:
-        """The calling thread's name, or None on the training thread."""
-        return None if get_ident() == self.state.thread else threading.current_thread().name
 
     # -- data ------------------------------------------------------------------------------------------------------
 
@@ -402,6 +332,8 @@ class Recorder:
         if get_ident() != state.thread and not self._claim_first():
             return
         if state.start_ns is None:
+            if state.waits and len(state.waits) > MOST_WAITS:
+                self.loader_ended(loader)
             state.waits += (loader, start_ns, end_ns)
         else:
             once = scopes.DATA_WAIT_PHASE.once + (len(state.starts) << DEPTH_SHIFT)
@@ -431,68 +363,6 @@ class Recorder:
             state.samples = state.tokens = MISSING
         attributes = {PHASE: DATA_WAIT, PHASE_COUNT: len(own)}
         duration_ns = sum(end - start for start, end in own)
-        self.event(Event(PHASE_EVENT, own[0][0], duration_ns, step=self.last_step, attributes=attributes))
-
-
-def merge(phases: list[Any]) -> list[Any]:
-    """Make the phases of a step fit its record: those of one name and depth share a slot, the deepest go first.
-
-    A slot that stands for several has their number, the first one's start and the sum of their times. When there are
-    still too many, nested ones are left out (their time is part of the phase around them) and the last of the others
-    become ``other``.
-    """
-    slots: dict[tuple[int, int], list[int]] = {}
-    for index in range(0, len(phases), SLOT_FIELDS):
-        what, start, duration = phases[index : index + SLOT_FIELDS]
-        depth, identity = what >> DEPTH_SHIFT & 0xFF, what & 0xFF
-        slot = slots.setdefault((depth, identity), [0, start, 0])
-        slot[:] = slot[0] + (what >> COUNT_SHIFT), min(slot[1], start), slot[2] + duration
-    top = [key for key in slots if key[0] == 0]
-    if len(top) > PHASE_SLOTS:
-        rest = [slots.pop(key) for key in top[PHASE_SLOTS - 1 :]]
-        counts, starts, durations = zip(*rest, strict=True)
-        slots[0, OTHER_PHASE] = [sum(counts), min(starts), sum(durations)]
-    fitting = sorted(slots.items(), key=lambda slot: slot[0][0])[:PHASE_SLOTS]
-    return [
-        field
-        for (depth, identity), (count, start, duration) in fitting
-        for field in (identity | depth << DEPTH_SHIFT | min(count, 0xFFFF) << COUNT_SHIFT, start, duration)
-    ]
-
-
-def describe(error: BaseException) -> dict[str, str]:
-    """The exception as an event holds it: qualified type and the beginning of its message."""
-    return {"type": type_name(error), "message": str(error)[:1000]}
-
-
-def type_name(error: BaseException) -> str:
-    """``ValueError``, ``torch.OutOfMemoryError``: the value of ``error.type``."""
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _error_type(error: BaseException) -> dict[str, str]:
-    return {ERROR_TYPE: type_name(error)}
-
-
-def _amount(amount: Any) -> int:
-    """A count as the record holds it. A function is asked now; a tensor on a device is not: reading it would wait."""
-    if amount is None:
-        return MISSING
-    try:
-        if callable(amount):
-            amount = amount()
-        on_device = getattr(getattr(amount, "device", None), "type", "cpu") != "cpu"
-        number = -1 if on_device else int(amount)
-    except Exception as error:  # noqa: BLE001  the user's function, or a number like none we know
-        guard.warn_once("amount failed", "a step's samples or tokens could not be had: %r. The count is missing", error)
-        return MISSING
-    if 0 <= number <= LARGEST or number == MISSING:
-        return number
-    guard.warn_once(
-        "amount",
-        "a step's samples or tokens must be a number from 0 to %d on the host, got %s: the count is missing",
-        LARGEST,
-        f"a tensor on {amount.device}" if on_device else repr(amount),
-    )
-    return MISSING
+        self.sidelines.event(
+            Event(PHASE_EVENT, own[0][0], duration_ns, step=self.sidelines.last_step, attributes=attributes)
+        )

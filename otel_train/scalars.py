@@ -52,7 +52,7 @@ class Scalars:
                     identity = self._name(name)
                 if type(value) is float or type(value) is int or not is_tensor(value):
                     self._append(step, now, identity, float(value))
-                elif recorder.foreign_thread_name() is None:
+                elif recorder.sidelines.foreign_thread_name() is None:
                     self._device.take(value, step, now, identity)
                 else:
                     raise ValueError("a tensor on a device is only read from the training thread")
@@ -99,4 +99,6 @@ class Scalars:
             return
         self._said_ns[name] = time_ns
         attributes = {SCALAR_NAME: name, SCALAR_VALUE: str(value), NONFINITE_COUNT: self._nonfinite[name]}
-        self._recorder.event(Event(NONFINITE, time_ns, step=step if step >= 0 else None, attributes=attributes))
+        self._recorder.sidelines.event(
+            Event(NONFINITE, time_ns, step=step if step >= 0 else None, attributes=attributes)
+        )

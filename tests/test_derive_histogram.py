@@ -54,7 +54,7 @@ def test_the_sdk_has_the_same_buckets(values: list[float]) -> None:
     assert expected == buckets_of(histogram)
 
 
-@pytest.mark.parametrize("exponent", [-1022, -30, -1, 0, 1, 20, 1023])
+@pytest.mark.parametrize("exponent", [-1022, -30, -1, 0, 1, 20, 1022])
 def test_powers_of_two_are_upper_ends(exponent: int) -> None:
     """A power of two is in the bucket that ends with it, at every scale, and a little more is in the next."""
     power = 2.0**exponent

@@ -23,11 +23,15 @@ def small_batches(monkeypatch):
     monkeypatch.setattr(log_source, "MOST_LOGS", 3)
 
 
-def write_some(builder, chance):
-    """A stretch of an eventful run."""
+PACES_S = (0.05, 1, 12)
+"""So that intervals and slots of time hold many steps, some, or one."""
+
+
+def write_some(builder, chance, pace_s):
+    """A stretch of an eventful run with steps of about ``pace_s``."""
     for _ in range(chance.randrange(1, 120)):
         number, failed = builder.steps.total, chance.random() < 0.03
-        duration = int(chance.lognormvariate(0, 0.5) * SECOND)
+        duration = int(chance.lognormvariate(0, 0.6) * pace_s * SECOND)
         if failed:
             builder.event("error", builder.end_ns + duration, step=number, error={"type": f"E{number}", "message": ""})
         flags = FAILED * failed | EVALUATION * (chance.random() < 0.1)
@@ -62,7 +66,7 @@ def test_cut_anywhere_in_a_finished_log(tmp_path, small_batches, seed):
     chance = random.Random(seed)
     builder = LogBuilder(tmp_path, settings={"keep_every": chance.choice([1, 3, "auto"])})
     for _ in range(6):
-        write_some(builder, chance)
+        write_some(builder, chance, PACES_S[seed % 3])
     expected = recorded(LogBuilder(tmp_path, "copy", storage=_copy(builder)).log)
     kept = Targets(Recording(), Recording(), Recording())
     for target in (kept.traces, kept.metrics, kept.logs):
@@ -124,7 +128,7 @@ def test_a_log_that_grows_between_exports(tmp_path, small_batches, seed):
     targets.traces._fails = targets.metrics._fails = iter(lambda: chance.random() < 0.2, None)
     exporter = Exporter(builder.log, targets)
     for _ in range(15):
-        write_some(builder, chance)
+        write_some(builder, chance, PACES_S[seed % 3])
         if chance.random() < 0.5:
             exporter.release()
             exporter = Exporter(builder.log, targets)

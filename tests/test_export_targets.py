@@ -1,6 +1,7 @@
 """Where signals go, what the environment means for it, and what a sick backend does to an exporter."""
 
 import logging
+import os
 import random
 import socket
 import threading
@@ -63,7 +64,7 @@ def test_headers(log, monkeypatch):
     """Headers come from the environment, with those given in code added to them."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-team=vision")
     with OtlpReceiver() as receiver:
-        targets = make_targets({}, environ=environment(receiver), headers={"X-Key": "k"})
+        targets = make_targets({}, environ={**os.environ, **environment(receiver)}, headers={"X-Key": "k"})
         assert Exporter(log, targets).drain(final=True)
         headers = [headers for _, _, headers in receiver.requests]
     assert {("vision", "k")} == {(one["x-team"], one["x-key"]) for one in headers}

@@ -67,7 +67,7 @@ def _enter(modules: list[ModuleType]) -> None:
         _inside += 1
         for module in modules:
             if getattr(module, "random", None) is random:
-                pass  # type: ignore[attr-defined]  # the one name in it that draws
+                module.random = _jitter  # type: ignore[attr-defined]  # the one name in it that draws
 
 
 def _leave(modules: list[ModuleType]) -> None:

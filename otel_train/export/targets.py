@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from opentelemetry.sdk.metrics.export import AggregationTemporality
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.util.re import parse_env_headers
 
 from otel_train.errors import SettingsError
 from otel_train.export.isolation import isolated
@@ -68,7 +69,10 @@ class Backend:
     def send(self, batch: Sequence[Any], resource: Resource) -> Outcome:
         """Blocks for ``OTEL_EXPORTER_OTLP_TIMEOUT`` at most, retries included."""
         with isolated() as messages:
-            result = self.exporter.export(self.encode(batch, resource))
+            try:
+                result = self.exporter.export(self.encode(batch, resource))
+            except OSError as error:  # the HTTP exporters of SDK 1.39 let a refused connection out
+                return Outcome(False, reason=str(error))
         if result.name == "SUCCESS":
             return Outcome(True)
         reason = messages[-1] if messages else "no answer"
@@ -134,7 +138,8 @@ class _Wanted:
         path = "" if protocol == "grpc" else f"/v1/{self.signal}"
         options: dict[str, Any] = {"endpoint": self.variable("ENDPOINT") or f"{general.removesuffix('/')}{path}"}
         if self.headers and not self.variable("HEADERS"):
-            options["headers"] = dict(self.headers)
+            general_headers = parse_env_headers(self.environ.get(f"{PREFIX}HEADERS", ""), liberal=True)
+            options["headers"] = {**general_headers, **{key.lower(): value for key, value in self.headers.items()}}
         if self.timeout_s is not None:
             options["timeout"] = self.timeout_s
         return protocol, options

@@ -40,7 +40,7 @@ def make_resource(identity: dict[str, Any]) -> Resource:
 
 
 def _flat(prefix: str, content: Any) -> Iterator[tuple[str, Any]]:
-    """``{"cpu": {"count": 8}}`` as ``cpu.count``; of a list of mappings, a list for each key, without what is missing."""
+    """``{"cpu": {"count": 8}}`` as ``cpu.count``; of a list of mappings, a list for each key."""
     if isinstance(content, dict):
         for key, value in content.items():
             yield from _flat(f"{prefix}.{str(key).lower()}", value)

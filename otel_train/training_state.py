@@ -1,0 +1,54 @@
+"""What the recorder knows between two calls: plain fields, read and written by the training thread."""
+
+import threading
+from typing import Any
+
+from otel_train.runlog.layout import MISSING
+
+WAIT_FIELDS = 3
+"""A wait for data is three in ``TrainingState.waits``: the loader's iteration, start, end."""
+
+
+class TrainingState:
+    """What is going on in the training thread. Only that thread writes it."""
+
+    __slots__ = (
+        "epoch",
+        "evaluation_number",
+        "flags",
+        "nested_steps",
+        "number",
+        "phases",
+        "rare",
+        "samples",
+        "start_ns",
+        "starts",
+        "thread",
+        "tokens",
+        "training_number",
+        "waits",
+    )
+
+    def __init__(self) -> None:
+        self.thread = threading.main_thread().ident
+        self.start_ns: int | None = None
+        """When the step began; None between steps."""
+        self.number: int = -1
+        """The number of the current or last step."""
+        self.evaluation_number: int = -1
+        self.training_number: int = -1
+        """What ``number`` goes back to after a step of an evaluation."""
+        self.nested_steps = 0
+        self.flags = 0
+        self.rare = False
+        """Is something so that steps take the slower way: an evaluation, a step in a step, nested spans?"""
+        self.epoch: int = MISSING
+        self.starts: list[int] = []
+        """When each open phase of the step began."""
+        self.phases: list[Any] = []
+        """The step's closed phases, flat."""
+        self.waits: list[Any] = []
+        """Waits for data since the last step: loader, start, end, flat."""
+        self.samples = MISSING
+        """Samples in the batches that were waited for, where they could be counted."""
+        self.tokens = MISSING
