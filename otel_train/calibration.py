@@ -6,6 +6,7 @@ would cost as much again.
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from otel_train.recorder import Recorder
@@ -60,7 +61,7 @@ def calibrate() -> Calibration:
     return Calibration(bare, max(phased - bare, 0.0), max(waited - bare, 0.0))
 
 
-def _time(loop: object) -> float:
+def _time(loop: Callable[[], None]) -> float:
     start = time.perf_counter_ns()
-    loop()  # type: ignore[operator]
+    loop()
     return (time.perf_counter_ns() - start) / STEPS

@@ -48,12 +48,7 @@ class Leftovers:
         from otel_train.export import Exporter
 
         exporter = Exporter(log, self._targets(log))
-        if not exporter.acquire():
-            return None
-        if exporter.pending():
-            return exporter
-        exporter.release()
-        return None
+        return exporter if exporter.acquire() else None
 
     def _find(self) -> Iterator[RankLog]:
         settings, own = self._session.settings, self._session.identity

@@ -137,7 +137,7 @@ class Recorder:
                 now = clock()
                 start = end_latest()
                 what = phase.once + (len(starts) << DEPTH_SHIFT) if starts else phase.once
-                record((what, start - state.start_ns, now - start))  # type: ignore[operator]
+                record((what, start - state.start_ns, now - start))  # type: ignore[operator]  # a step is going on: it has a start
                 if len(phases) > MOST_PHASES:
                     merge_now()
                 if error is not None:
@@ -204,7 +204,7 @@ class Recorder:
                     flags, slots = flags | MERGED, len(phases) // SLOT_FIELDS
                 count, start = committed[0], state.start_ns
                 _pack_step[slots](
-                    buffer, RECORDS_OFFSET + count * STEP_BYTES, state.number, start, now - start,  # type: ignore[operator]
+                    buffer, RECORDS_OFFSET + count * STEP_BYTES, state.number, start, now - start,  # type: ignore[operator]  # likewise
                     samples, tokens, padded_tokens, state.epoch, flags | slots << PHASES_SHIFT, *phases,
                 )  # fmt: skip
                 committed[0] = count = count + 1

@@ -97,16 +97,17 @@ class Sending(threading.Thread):
         from otel_train.export import Exporter
 
         log = RankLog(self._session.store)
-        exporter = Exporter(log, self._targets(log))
+        providers = application_providers(self._session.providers)
+        exporter = Exporter(log, self._targets(log, **providers))
         return exporter if exporter.acquire() else None
 
-    def _targets(self, log: RankLog) -> Any:
+    def _targets(self, log: RankLog, **providers: Any) -> Any:
         from otel_train.export import make_targets
 
         settings = self._session.settings
         return make_targets(
             log.identity,
-            **application_providers(self._session.providers),
+            **providers,
             endpoint=settings.endpoint,
             headers=settings.headers or None,
             protocol=settings.protocol,

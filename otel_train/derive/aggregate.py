@@ -20,25 +20,26 @@ from otel_train.runlog.records import Records
 Key: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
 """A metric's name and the attributes of one series of it."""
 
-STEP_DURATION, PHASE_DURATION = "dl.step.duration", "dl.phase.duration"
-PADDED_TOKEN_COUNT = "dl.padded_token.count"
-OVERHEAD, OVERHEAD_THREAD = "otel_train.overhead.time", "otel_train.thread"
-AMOUNTS = {"samples": names.SAMPLE_COUNT, "tokens": names.TOKEN_COUNT, "padded_tokens": PADDED_TOKEN_COUNT}
-RATES = {names.STEP_COUNT: "dl.step.rate", names.SAMPLE_COUNT: "dl.sample.rate", names.TOKEN_COUNT: "dl.token.rate"}
+AMOUNTS = {"samples": names.SAMPLE_COUNT, "tokens": names.TOKEN_COUNT, "padded_tokens": names.PADDED_TOKEN_COUNT}
+RATES = {
+    names.STEP_COUNT: names.STEP_RATE,
+    names.SAMPLE_COUNT: names.SAMPLE_RATE,
+    names.TOKEN_COUNT: names.TOKEN_RATE,
+}
 
 UNITS = {
-    STEP_DURATION: "s",
-    PHASE_DURATION: "s",
+    names.STEP_DURATION: "s",
+    names.PHASE_DURATION: "s",
     names.PHASE_TIME: "s",
     names.STEP_COUNT: "{step}",
     names.SAMPLE_COUNT: "{sample}",
     names.TOKEN_COUNT: "{token}",
-    PADDED_TOKEN_COUNT: "{token}",
-    "dl.step.rate": "{step}/s",
-    "dl.sample.rate": "{sample}/s",
-    "dl.token.rate": "{token}/s",
+    names.PADDED_TOKEN_COUNT: "{token}",
+    names.STEP_RATE: "{step}/s",
+    names.SAMPLE_RATE: "{sample}/s",
+    names.TOKEN_RATE: "{token}/s",
     names.CHECKPOINT_SIZE: "By",
-    OVERHEAD: "s",
+    names.OVERHEAD: "s",
     names.RECORDS_DROPPED: "{record}",
     names.EXPORT_FAILURES: "{failure}",
     names.ERRORS: "{error}",
@@ -48,8 +49,7 @@ UNITS = {
 TELLING_ATTRIBUTES = frozenset({names.CHECKPOINT_KIND, names.EVALUATION_NAME, names.TIMED_NAME, names.PHASE})
 """Attributes of an event that take few values: the ones that its metrics have."""
 
-MODE = "dl.mode"
-TRAINING, EVALUATING = (MODE, "training"), (MODE, "evaluation")
+TRAINING, EVALUATING = (names.MODE, "training"), (names.MODE, "evaluation")
 FAILED_STEP = (names.ERROR_TYPE, "failed")
 
 
@@ -155,7 +155,7 @@ def _add_steps(aggregate: Aggregate, records: Records, phase_names: dict[int, st
         aggregate.count((names.STEP_COUNT, (FAILED_STEP, mode)), failed)
     if len(records) > failed:
         aggregate.count((names.STEP_COUNT, (mode,)), len(records) - failed)
-    aggregate.histogram((STEP_DURATION, (mode,))).add(records["duration_ns"] / 1e9)
+    aggregate.histogram((names.STEP_DURATION, (mode,))).add(records["duration_ns"] / 1e9)
     for column, name in AMOUNTS.items():
         amounts = records[column]
         known = amounts[amounts != MISSING]
@@ -177,7 +177,7 @@ def _add_phases(aggregate: Aggregate, records: Records, phase_names: dict[int, s
         attributes = ((names.PHASE, phase_name(phase_names, identity)), mode)
         mine = ids == identity
         own, each = seconds[mine], counts[mine]
-        histogram = aggregate.histogram((PHASE_DURATION, attributes))
+        histogram = aggregate.histogram((names.PHASE_DURATION, attributes))
         if (each == 1).all():
             histogram.add(own)
         else:  # a slot that stands for several: each is taken to have lasted as long as the others
@@ -190,10 +190,10 @@ def _add_health(aggregate: Aggregate, attributes: dict[str, Any], total: Aggrega
     running: dict[Key, float] = {}
     for thread, name in (("training", names.OVERHEAD_TRAINING), ("background", names.OVERHEAD_BACKGROUND)):
         if name in attributes:
-            running[OVERHEAD, ((OVERHEAD_THREAD, thread),)] = float(attributes[name])
+            running[names.OVERHEAD, ((names.OVERHEAD_THREAD, thread),)] = float(attributes[name])
     if names.RECORDS_DROPPED in attributes:
         running[names.RECORDS_DROPPED, ()] = attributes[names.RECORDS_DROPPED]
-    for name, attribute in ((names.EXPORT_FAILURES, "otel_train.signal"), (names.ERRORS, "otel_train.site")):
+    for name, attribute in ((names.EXPORT_FAILURES, names.FAILED_SIGNAL), (names.ERRORS, names.FAILED_SITE)):
         for label, number in attributes.get(name, {}).items():
             running[name, ((attribute, label),)] = number
     for key, amount in running.items():

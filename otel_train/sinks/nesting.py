@@ -16,10 +16,10 @@ from opentelemetry import context
 from opentelemetry.trace import Span, SpanContext, TraceFlags, get_current_span, set_span_in_context
 from opentelemetry.util import types
 
+from otel_train.names import STEP_SPAN
 from otel_train.sinks import ids
 from otel_train.sinks.providers import providers_already_set
 from otel_train.sinks.readable import SAMPLED, context_of
-from otel_train.sinks.spans import STEP_SPAN
 
 PARENT_SEEKERS = frozenset({"start_span", "start_as_current_span", "inject"})
 """Functions that ask the current span for its context to make a child of it, here or in another process."""

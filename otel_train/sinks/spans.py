@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from otel_train import names
 from otel_train.clock import Anchor
-from otel_train.derive.aggregate import EVALUATING, MODE, TRAINING
+from otel_train.derive.aggregate import EVALUATING, TRAINING
 from otel_train.derive.intervals import START_UP, Closed
 from otel_train.derive.phases import phase_name
 from otel_train.runlog.events import Event, Position
@@ -19,9 +19,6 @@ from otel_train.sinks import ids
 Ids: TypeAlias = tuple[int, int]
 """Trace id and span id."""
 
-STEP_SPAN, INTERVAL_SPAN, START_UP_SPAN = "dl.step", "dl.interval", "dl.startup"
-INTERVAL_INDEX = "dl.interval.index"
-SUPPRESSED = "otel_train.slow_steps.suppressed"
 UNKNOWN_ERROR = {"type": "_OTHER", "message": ""}
 """The value that the conventions have for an error whose type is not known."""
 
@@ -63,17 +60,17 @@ class SpanMaker:
         start_ns = self.anchor.to_unix_ns(start)
         by_phase = {error.attributes.get(names.PHASE): error.error or UNKNOWN_ERROR for error in errors}
         root = SpanData(
-            STEP_SPAN,
+            names.STEP_SPAN,
             (trace, ids.step_span_id(self.run_id, self.rank, *which)),
             None,
             start_ns,
             start_ns + duration,
             {
                 names.ITERATION: number,
-                MODE: (EVALUATING if evaluation else TRAINING)[1],
+                names.MODE: (EVALUATING if evaluation else TRAINING)[1],
                 names.KEPT_BECAUSE: reason,
                 **_known({names.EPOCH_NUMBER: epoch, names.BATCH_SIZE: samples}),
-                **_known({names.TOKENS: tokens, names.PADDED_TOKENS: padded}),
+                **_known({names.TOKEN_COUNT: tokens, names.PADDED_TOKEN_COUNT: padded}),
             },
             (self.interval_ids(interval),),
             by_phase.get(None, UNKNOWN_ERROR) if flags & FAILED else None,
@@ -100,14 +97,14 @@ class SpanMaker:
     def interval(self, closed: Closed) -> SpanData:
         """The root of an interval that is over, linked to the one before."""
         before = () if closed.index == START_UP else (self.interval_ids(closed.index - 1),)
-        counts = {names.STEP_COUNT: closed.steps, SUPPRESSED: closed.suppressed}
+        counts = {names.STEP_COUNT: closed.steps, names.SUPPRESSED_SLOW_STEPS: closed.suppressed}
         return SpanData(
-            START_UP_SPAN if closed.index == START_UP else INTERVAL_SPAN,
+            names.START_UP_SPAN if closed.index == START_UP else names.INTERVAL_SPAN,
             self.interval_ids(closed.index),
             None,
             self.anchor.to_unix_ns(closed.start_ns),
             self.anchor.to_unix_ns(closed.end_ns),
-            {INTERVAL_INDEX: closed.index, **{key: count for key, count in counts.items() if count}},
+            {names.INTERVAL_INDEX: closed.index, **{key: count for key, count in counts.items() if count}},
             before,
         )
 
