@@ -90,6 +90,7 @@ class Recorder:
         self.under_way: deque[Any] = deque()
         """Values of ``log()`` on their way from a device: ``resolve`` is called after a step while there are any."""
         self.resolve: Callable[[], None] = self.under_way.clear
+        self._undo: list[Callable[[], None]] = []
         self._settle()
 
     def _settle(self) -> None:
@@ -103,14 +104,14 @@ class Recorder:
 
     def activate(self) -> Callable[[], None]:
         """Make ``Step`` and ``Phase`` record here; returns the undo."""
-        undo_step = scopes.install(scopes.Step, *self._step_methods())
-        undo_phase = scopes.install(scopes.Phase, *self._phase_methods()) if self.with_phases else lambda: None
+        self._undo.append(scopes.install(scopes.Step, *self._step_methods()))
+        if self.with_phases:
+            self._undo.append(scopes.install(scopes.Phase, *self._phase_methods()))
+        return self._deactivate
 
-        def undo() -> None:
-            undo_step()
-            undo_phase()
-
-        return undo
+    def _deactivate(self) -> None:
+        while self._undo:
+            self._undo.pop()()
 
     # -- the training thread, inside a step ------------------------------------------------------------------------
 
@@ -119,9 +120,10 @@ class Recorder:
         begin, end_latest, record = starts.append, starts.pop, phases.extend
         enter_aside, exit_aside = self.sidelines.enter, self.sidelines.exit
         phase_failed, merge_now = self._phase_failed, self._merge_now
+        thread, aside = self.state.thread, self.state.aside
 
         def enter_phase(phase: scopes.Phase) -> scopes.Phase:
-            if state.start_ns is not None and get_ident() == state.thread:
+            if state.start_ns is not None and get_ident() == thread:
                 begin(clock())
             else:
                 enter_aside()
@@ -133,7 +135,7 @@ class Recorder:
             error: BaseException | None,
             trace: TracebackType | None,
         ) -> None:
-            if starts and get_ident() == state.thread:
+            if starts and (not aside or get_ident() == thread):
                 now = clock()
                 start = end_latest()
                 what = phase.once + (len(starts) << DEPTH_SHIFT) if starts else phase.once
@@ -155,9 +157,10 @@ class Recorder:
         take_waits, mended = self._take_waits, self._mended
         buffer, committed, last = steps.buffer, steps.committed, steps.capacity
         data_wait, record = scopes.DATA_WAIT_PHASE.once, phases.extend
+        thread, aside = self.state.thread, self.state.aside
 
         def enter_step(step: scopes.Step) -> scopes.Step:
-            if state.start_ns is not None or state.rare or get_ident() != state.thread:
+            if state.start_ns is not None or state.rare or get_ident() != thread:
                 return begin_rarely(step)
             number = step[3]
             state.number = state.number + 1 if number is None else number
@@ -180,7 +183,7 @@ class Recorder:
             nonlocal buffer, committed
             now = clock()
             flags = 0
-            if error is not None or state.rare or get_ident() != state.thread:
+            if error is not None or state.rare or (aside and get_ident() != thread):
                 flags = end_rarely(step, error, now)
                 if flags == NO_STEP:
                     return
@@ -320,9 +323,12 @@ class Recorder:
         self.sidelines.event(Event(ERROR, now, step=self.state.number, error=describe(error), attributes=attributes))
 
     def _claim(self) -> None:
-        """The calling thread is the training thread from now on."""
+        """The calling thread is the training thread from now on: the methods are made anew, which know it by heart."""
         self.state.thread = get_ident()
         self.state.waits.clear()
+        if self._undo:
+            self._deactivate()
+            self.activate()
 
     # -- data ------------------------------------------------------------------------------------------------------
 

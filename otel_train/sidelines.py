@@ -24,6 +24,7 @@ class Sidelines:
 
     def enter(self) -> None:
         """A phase begins on the calling thread."""
+        self._state.aside.append(get_ident())
         try:
             self._open.starts.append(self._clock())
         except AttributeError:
@@ -37,6 +38,7 @@ class Sidelines:
             guard.warn_once("unbalanced", "the phase %r ended in another place than it began: not recorded", name)
             return
         start = starts.pop()
+        self._state.aside.pop()
         self.span(PHASE_EVENT, start, now - start, error, {PHASE: name})
 
     def span(

@@ -13,6 +13,7 @@ class TrainingState:
     """What is going on in the training thread. Only that thread writes it."""
 
     __slots__ = (
+        "aside",
         "epoch",
         "evaluation_number",
         "flags",
@@ -47,6 +48,9 @@ class TrainingState:
         """When each open phase of the step began."""
         self.phases: list[Any] = []
         """The step's closed phases, flat."""
+        self.aside: list[int] = []
+        """One entry for each phase that is open beside the steps. While there is none, what ends is the step's own:
+        the thread need not be asked, which is a tenth of a phase's price."""
         self.waits: list[Any] = []
         """Waits for data since the last step: loader, start, end, flat."""
         self.samples = MISSING
