@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from otel_train import active, guard, scopes
-from otel_train.dataloader import TracedLoader
 from otel_train.event_scope import EventScope
 from otel_train.names import (
     CHECKPOINT,
@@ -25,6 +24,7 @@ from otel_train.scopes import Amount, Phase, Step
 from otel_train.timed import Timed
 
 if TYPE_CHECKING:
+    from otel_train.dataloader import TracedLoader
     from otel_train.recorder import Recorder
 
 T = TypeVar("T")
@@ -79,13 +79,15 @@ def trace_phase(name: str) -> Phase:
         return scopes.phase(name)
 
 
-def trace_dataloader(loader: Iterable[T]) -> TracedLoader[T]:
+def trace_dataloader(loader: Iterable[T]) -> "TracedLoader[T]":
     """Time the wait for each batch of any iterable, and count its samples and tokens.
 
     The result stands for the loader: ``len()``, ``.dataset``, ``.sampler`` and every other attribute are the loader's,
     and each ``iter()`` is a new epoch. Samples are the rows of the batch's first tensor; tokens are counted where that
     is a matrix of 64-bit integers. No tensor value is read.
     """
+    from otel_train.dataloader import TracedLoader
+
     return TracedLoader(loader)
 
 
