@@ -242,15 +242,19 @@ class Recorder:
 
     def _mended(self, error: Exception, flags: int, end_ns: int, *amounts: Any) -> None:
         """The record did not fit its format: keep the step without what does not fit, and say so once."""
-        state, head = self.state, STEP_STRUCTS[0]
+        state, phases = self.state, self.state.phases
         if state.start_ns is None:  # the run began inside this step
             return
-        guard.report("step", error)
-        with guard.guarded("mended step"):
-            good = [as_amount(amount) for amount in amounts]
+        with guard.guarded("step"):
+            good = tuple(as_amount(amount) for amount in amounts)
+            if good == amounts and type(state.number) is int:
+                guard.report("step", error)
+                phases.clear()
             state.number = state.number if type(state.number) is int else -1
+            slots = len(phases) // SLOT_FIELDS
             self.steps.append(
-                head, state.number, state.start_ns, end_ns - state.start_ns, *good, MISSING, flags
+                STEP_STRUCTS[slots], state.number, state.start_ns, end_ns - state.start_ns,
+                *good, state.epoch, flags | slots << PHASES_SHIFT, *phases,
             )  # fmt: skip
 
     def _begin_rarely(self, step: scopes.Step) -> scopes.Step:

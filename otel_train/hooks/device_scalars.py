@@ -16,8 +16,8 @@ Sink = Callable[[int, int, int, float], None]
 
 def is_tensor(value: object) -> bool:
     """Is it a tensor of torch, told without importing torch?"""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
+    kind = getattr(sys.modules.get("torch"), "Tensor", None)
+    return kind is not None and isinstance(value, kind)
 
 
 class DeviceScalars:
@@ -78,5 +78,5 @@ class DeviceScalars:
 
 
 def _is_capturing() -> bool:
-    torch = sys.modules["torch"]
-    return bool(torch.cuda.is_available() and torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing())
+    cuda = sys.modules["torch"].cuda
+    return bool(cuda.is_initialized() and cuda.is_current_stream_capturing())

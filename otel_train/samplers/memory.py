@@ -37,7 +37,8 @@ def allocator_memory() -> dict[str, int]:
     Nothing before the training has used CUDA: asking would make a context.
     """
     torch: Any = sys.modules.get("torch")
-    if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
+    cuda = getattr(torch, "cuda", None)  # another thread may be half-way through importing torch
+    if not getattr(cuda, "is_initialized", bool)():
         return {}
     totals = [0, 0, 0]
     for device in range(torch.cuda.device_count()):  # the current device is a thread's own: here it would be 0
