@@ -97,10 +97,8 @@ def main() -> None:
         run.shutdown()
         around.append((start_cpu + time.process_time() - mark) * 1000)
         added.append(during - (before + cpu_us_a_step(options.seconds)) / 2)
-    print(
-        f"Python {sys.version.split()[0]}, {options.rounds} rounds of {options.seconds:g} s at 1,000 steps/s"
-    )
-    print(f"CPU of the process: {min(added):.1f} µs a step at least, median {statistics.median(added):.1f} "
+    print(f"Python {sys.version.split()[0]}, {options.rounds} rounds of {options.seconds:g} s at 1,000 steps/s")
+    print(f"CPU of the process: {min(added):.1f} µs a step, median {statistics.median(added):.1f} "
           f"(goal: at most {GOAL_US:g}); init() and shutdown() together {statistics.median(around):.0f} ms")  # fmt: skip
 
 

@@ -31,7 +31,7 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 _new, _phases = tuple.__new__, scopes.phases
-_PLAIN_STEP = Step(None, None, None, None)
+_PLAIN_STEP = scopes.UNKNOWN_STEP
 
 
 @overload

@@ -34,7 +34,7 @@ def calibrate() -> Calibration:
     recorder._claim()
     enter_step, exit_step = recorder._step_methods()
     enter_phase, exit_phase = recorder._phase_methods()
-    step, phase = Step(1, None, None, None), Phase("calibration", 1)
+    step, phase = Step((1, None, None, None)), Phase("calibration", 1)
 
     def plain() -> None:
         for _ in range(STEPS):

@@ -50,6 +50,9 @@ from otel_train.training_state import WAIT_FIELDS, TrainingState
 _pack_step = tuple(record.pack_into for record in STEP_STRUCTS)
 NO_STEP = -1
 
+NUMBER = 3
+"""Where a ``Step`` has its number."""
+
 MOST_PHASES = 3 * 1024
 """Numbers in ``TrainingState.phases`` beyond which they are merged at once: a step may be a whole epoch."""
 
@@ -162,7 +165,7 @@ class Recorder:
         def enter_step(step: scopes.Step) -> scopes.Step:
             if state.start_ns is not None or state.rare or get_ident() != thread:
                 return begin_rarely(step)
-            number = step[3]
+            number = step[NUMBER]
             state.number = state.number + 1 if number is None else number
             if not waits:
                 state.start_ns = clock()
@@ -272,7 +275,7 @@ class Recorder:
             return step
         if state.flags & EVALUATION:
             state.training_number, state.number = state.number, state.evaluation_number
-        state.number = state.number + 1 if step.number is None else step.number
+        state.number = state.number + 1 if step[NUMBER] is None else step[NUMBER]
         if state.waits:
             self._take_waits()
         else:

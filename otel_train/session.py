@@ -215,6 +215,7 @@ class Session:
 
 
 def begin(settings: Settings, providers: dict[str, Any], clock: Clock, store: Store | None = None) -> Session:
+    """Put a run together and start it; ``store`` where it is not to be on disk. Raises ``OSError`` without memory."""
     guard.forget()
     identity = identify(run_id=settings.run_id)
     if store is None:

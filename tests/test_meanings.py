@@ -174,9 +174,8 @@ def test_training_moves_to_another_thread(run):
 
 def test_step_in_a_step(run, clock):
     """An inner step is a phase named ``step`` of the outer one; only the outer one counts."""
-    with otel_train.trace_step(samples=4):
-        with otel_train.trace_step(samples=2), otel_train.trace_phase("forward"):
-            clock.advance(1.0)
+    with otel_train.trace_step(samples=4), otel_train.trace_step(samples=2), otel_train.trace_phase("forward"):
+        clock.advance(1.0)
     (step,) = run.steps
     assert (4, [("forward", 1), ("step", 0)]) == (step.samples, [(phase.name, phase.depth) for phase in step.phases])
 
@@ -352,9 +351,14 @@ def test_phase_that_fails_in_a_step_that_survives(run):
 def test_after_a_failed_step_the_next_is_whole(run, clock):
     """What an exception left open does not leak into the next step."""
     forward = otel_train.trace_phase("forward")
-    with pytest.raises(RuntimeError), otel_train.trace_step():
+
+    @otel_train.trace_step
+    def fail():
         forward.__enter__()
         raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     with otel_train.trace_step(), otel_train.trace_phase("backward"):
         clock.advance(1.0)
     assert [("backward", 0)] == [(phase.name, phase.depth) for phase in run.steps[1].phases]

@@ -92,7 +92,7 @@ def test_a_wrong_file(tmp_path, content, word):
     """A file with an unknown key, another shape, broken YAML or a wrong value is refused by name."""
     file = tmp_path / "settings.yaml"
     file.write_text(content)
-    with pytest.raises(SettingsError, match="settings.yaml") as caught:
+    with pytest.raises(SettingsError, match=r"settings\.yaml") as caught:
         load({}, {"OTEL_TRAIN_CONFIG": str(file)})
     assert word in str(caught.value)
 

@@ -93,16 +93,20 @@ class Folder:
 class _Appender:
     """One ``write`` a call to a file opened for appending: lines of several threads do not mix."""
 
+    _descriptor: int | None = None
+
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
     def __call__(self, content: bytes) -> None:
+        assert self._descriptor is not None
         written = os.write(self._descriptor, content)
         if written != len(content):
             raise OSError(f"only {written} of {len(content)} bytes were written")
 
     def __del__(self) -> None:
-        os.close(self._descriptor)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
 
 
 def _allocate(descriptor: int, size: int) -> None:
