@@ -117,7 +117,7 @@ def one_logger_loop() -> Loop:
         )
     )
 
-    def loop(steps: int) -> None:
+    def loop(steps: int, application: contextlib.ExitStack = stack) -> None:  # let go of, it would end
         with context.training_loop(train_iterations_start=0):  # a fresh one: its cost a step grows with its age
             for _ in itertools.repeat(None, steps):
                 with context.training_iteration():
