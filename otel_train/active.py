@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from otel_train.recorder import Recorder
+    from otel_train.recorder.hot_path import Recorder
     from otel_train.session import Session
 
 session: "Session | None" = None

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from otel_train import active, guard, scopes
+from otel_train import active, guard
 from otel_train.event_scope import EventScope
 from otel_train.names import (
     CHECKPOINT,
@@ -19,13 +19,14 @@ from otel_train.names import (
     EVALUATION_NAME,
     STEP_COUNT,
 )
+from otel_train.recorder import scopes
+from otel_train.recorder.scopes import Amount, Phase, Step
 from otel_train.runlog.layout import EVALUATION, LARGEST, MISSING
-from otel_train.scopes import Amount, Phase, Step
 from otel_train.timed import Timed
 
 if TYPE_CHECKING:
     from otel_train.dataloader import TracedLoader
-    from otel_train.recorder import Recorder
+    from otel_train.recorder.hot_path import Recorder
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from otel_train import active, guard, scopes
+from otel_train import active, guard
+from otel_train.recorder import scopes
 
 if TYPE_CHECKING:
-    from otel_train.recorder import Recorder
+    from otel_train.recorder.hot_path import Recorder
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -14,17 +14,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from otel_train import active, guard, scopes
-from otel_train.calibration import Calibration, calibrate
+from otel_train import active, guard
 from otel_train.clock import Anchor, Clock
-from otel_train.failures import describe
 from otel_train.identity import Identity, describe_process, identify, script_name
 from otel_train.keeper import HEALTH_EVERY_S, MEMORY_EVERY_S, TICK_S, Keeper, health_event
-from otel_train.recorder import Recorder
+from otel_train.recorder import scopes
+from otel_train.recorder.calibration import Calibration, calibrate
+from otel_train.recorder.failures import describe
+from otel_train.recorder.hot_path import Recorder
+from otel_train.recorder.scalars import Scalars
 from otel_train.runlog.layout import FORMAT_VERSION
 from otel_train.samplers.hardware import describe_hardware
 from otel_train.samplers.memory import COLUMNS, sample
-from otel_train.scalars import Scalars
 from otel_train.settings import Settings, recordable
 from otel_train.software import describe_git, describe_software
 from otel_train.store import Store, open_store

@@ -8,7 +8,7 @@ from otel_train.event_scope import EventScope
 from otel_train.names import TIMED, TIMED_CPU_TIME, TIMED_NAME, TIMED_PEAK_MEMORY, TIMED_READ, TIMED_WRITTEN
 
 if TYPE_CHECKING:
-    from otel_train.recorder import Recorder
+    from otel_train.recorder.hot_path import Recorder
 
 KIBIBYTE = 1024
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_train import active, guard, scopes
+from otel_train import active, guard
+from otel_train.recorder import scopes
 
 PREFIXES = ("OTEL_", "TORCHELASTIC_", "SLURM_", "OMPI_", "PMI_")
 NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TRACEPARENT")

@@ -1,4 +1,4 @@
-"""What each thing that a script can do with scopes means: the contract at the head of ``recorder.py``."""
+"""What each thing that a script can do with scopes means: the contract at the head of ``recorder/hot_path.py``."""
 
 import asyncio
 import threading

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_train.errors import RunLogError, RunNotFound, UnknownFormat
-from otel_train.phase_slots import merge
+from otel_train.recorder.phase_slots import merge
 from otel_train.runlog.events import Event, EventWriter, Position, read_events
 from otel_train.runlog.layout import (
     COUNT_SHIFT,

@@ -22,12 +22,15 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any, Protocol
 
-from otel_train import guard, scopes
-from otel_train.amounts import as_amount
+from otel_train import guard
 from otel_train.clock import Clock
-from otel_train.failures import describe, error_type
 from otel_train.names import ERROR, PHASE, PHASE_COUNT, PHASE_EVENT
-from otel_train.phase_slots import SLOT_FIELDS, merge
+from otel_train.recorder import scopes
+from otel_train.recorder.amounts import as_amount
+from otel_train.recorder.failures import describe, error_type
+from otel_train.recorder.phase_slots import SLOT_FIELDS, merge
+from otel_train.recorder.sidelines import Sidelines
+from otel_train.recorder.training_state import WAIT_FIELDS, TrainingState
 from otel_train.runlog.events import Event
 from otel_train.runlog.layout import (
     CHILD_SPANS,
@@ -44,8 +47,6 @@ from otel_train.runlog.layout import (
     STEP_STRUCTS,
 )
 from otel_train.runlog.segments import SegmentWriter
-from otel_train.sidelines import Sidelines
-from otel_train.training_state import WAIT_FIELDS, TrainingState
 
 _pack_step = tuple(record.pack_into for record in STEP_STRUCTS)
 NO_STEP = -1

@@ -9,7 +9,7 @@ from typing import Any
 from otel_train import guard
 from otel_train.hooks.device_scalars import DeviceScalars, is_tensor
 from otel_train.names import NONFINITE, NONFINITE_COUNT, SCALAR_NAME, SCALAR_VALUE
-from otel_train.recorder import Recorder
+from otel_train.recorder.hot_path import Recorder
 from otel_train.runlog.events import Event
 from otel_train.runlog.layout import SCALAR_STRUCT
 from otel_train.runlog.segments import SegmentWriter

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from otel_train.recorder import Recorder
+from otel_train.recorder.hot_path import Recorder
+from otel_train.recorder.scopes import Phase, Step
 from otel_train.runlog.layout import STEP_BYTES
 from otel_train.runlog.segments import SegmentWriter
 from otel_train.runlog.storage import Memory
-from otel_train.scopes import Phase, Step
 
 ROUNDS = 9
 STEPS = 40

@@ -7,10 +7,10 @@ from typing import Any
 
 from otel_train import guard
 from otel_train.clock import Clock
-from otel_train.failures import describe
 from otel_train.names import PHASE, PHASE_EVENT
+from otel_train.recorder.failures import describe
+from otel_train.recorder.training_state import TrainingState
 from otel_train.runlog.events import Event
-from otel_train.training_state import TrainingState
 
 
 class Sidelines:
