@@ -49,7 +49,6 @@ class Session:
         self.calibration: Calibration = calibrate()
         self._process_id = os.getpid()
         self._over = threading.Lock()
-        self._error: BaseException | None = None
         self._described = self._describe(Anchor.now(clock))
         store.write_identity(self._described)
         self._undo: list[Callable[[], None]] = [scopes.on_new_phase(self._name_phase)]
@@ -80,7 +79,7 @@ class Session:
         if self.settings.progress and self.identity.rank == 0:
             with guard.guarded("progress"):
                 self._start_progress()
-        self._undo.append(_at_exit(self.shutdown))
+        self._undo.append(_at_exit(self._shutdown_at_exit))
 
     def shutdown(self, error: BaseException | None = None) -> None:
         """End the run: last records sent as far as the exit's time allows, ``run.json`` closed. Never raises."""
@@ -101,10 +100,15 @@ class Session:
             if self._progress is not None:
                 self._progress.stop()
         with guard.guarded("run.json"):
-            self._write_end(error or self._error)
+            self._write_end(error)
         with guard.guarded("export"):
             if self._export is not None:
                 self._export.finish(deadline)
+
+    def _shutdown_at_exit(self) -> None:
+        """The process ends. If an exception ended it, the interpreter has just printed it and still knows it."""
+        is_interactive = hasattr(sys, "ps1")
+        self.shutdown(None if is_interactive else getattr(sys, "last_value", None))
 
     def abandon(self) -> None:
         """In a forked child: the parent's run is not ours. Nothing is written, closed or sent."""

@@ -147,7 +147,7 @@ def test_next_start_sends_what_was_left(tmp_path):
 
 def test_state_after_each_end(tmp_path):
     """``ls`` tells a run that ended from one that failed, died or goes on."""
-    ends = {"return": "finished", "raise": "finished", "exit": "died"}
+    ends = {"return": "finished", "raise": "failed", "exit": "died"}
     for end, state in ends.items():
         (tmp_path / end).mkdir()
         training = Training(tmp_path / end, "--steps", "5", "--end", end)
