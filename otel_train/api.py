@@ -85,11 +85,11 @@ def trace_dataloader(loader: Iterable[T]) -> "TracedLoader[T]":
 
     The result stands for the loader: ``len()``, ``.dataset``, ``.sampler`` and every other attribute are the loader's,
     and each ``iter()`` is a new epoch. Samples are the rows of the batch's first tensor; tokens are counted where that
-    is a matrix of 64-bit integers. No tensor value is read.
+    is a matrix of 64-bit integers. No tensor value is read. A loader that is traced already stays as it is.
     """
     from otel_train.dataloader import TracedLoader
 
-    return TracedLoader(loader)
+    return loader if isinstance(loader, TracedLoader) else TracedLoader(loader)
 
 
 def trace_epoch(n: int) -> "Epoch":

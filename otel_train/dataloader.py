@@ -27,6 +27,9 @@ class TracedLoader(Generic[T]):
     def __len__(self) -> int:
         return len(self._loader)
 
+    def __bool__(self) -> bool:
+        return bool(self._loader)
+
     def __getattr__(self, name: str) -> Any:
         if name == "_loader":  # while it is unpickled or copied
             raise AttributeError(name)

@@ -32,6 +32,18 @@ def test_it_stands_for_the_loader():
         traced.nothing_of_that_name  # noqa: B018
 
 
+def test_twice_is_once():
+    """Tracing a traced loader changes nothing: no wait counts double."""
+    traced = otel_train.trace_dataloader([[1, 2]])
+    assert otel_train.trace_dataloader(traced) is traced
+
+
+def test_truth():
+    """A loader is as true as it is without us, also one that has no length."""
+    assert otel_train.trace_dataloader(iter([1]))
+    assert not otel_train.trace_dataloader([])
+
+
 def test_epochs():
     """It can be iterated again each epoch; an epoch ends with no error and no event."""
     with record() as run:
