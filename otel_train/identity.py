@@ -109,7 +109,7 @@ def _started_unix_ns(ticks: int) -> int | None:
 def script_name() -> str:
     """The program's name as a service: ``train`` for ``train.py``; ``python`` where there is no script."""
     script = Path(sys.argv[0]) if getattr(sys, "argv", None) and sys.argv[0] else None
-    if script is None or script.name in ("-c", "-m"):
+    if script is None or script.name in ("-", "-c", "-m"):
         return "python"
     return script.parent.name if script.stem == "__main__" else script.stem
 
