@@ -54,7 +54,7 @@ def otel_train_loop() -> Loop:
 
 
 def sdk_loop() -> Loop:
-    """Five spans a step: the step, and four children."""
+    """Five spans a step: the step with its number and samples, and four children."""
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
@@ -70,8 +70,8 @@ def sdk_loop() -> Loop:
     span = provider.get_tracer("benchmark").start_as_current_span
 
     def loop(steps: int) -> None:
-        for _ in itertools.repeat(None, steps):
-            with span("step", attributes={"samples": 8}):
+        for number in range(steps):
+            with span("step", attributes={"dl.iteration": number, "dl.batch_size": 8}):
                 with span("data_wait"):
                     pass
                 with span("forward"):

@@ -15,7 +15,7 @@ from otel_train.settings import Settings
 if TYPE_CHECKING:
     from otel_train.session import Session
 
-EVERY_S = 1.0
+EVERY_S = 2.0
 SIGNAL_ENDPOINTS = tuple(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT" for signal in ("TRACES", "METRICS", "LOGS"))
 
 
@@ -46,9 +46,10 @@ class Sending(threading.Thread):
         self._wake = threading.Event()
         self._over = False
         self._deadline: float | None = None
-        self._exporter: Any = None
         self.cpu_ns = 0
-        import otel_train.export  # noqa: F401  here: a program may be over before the thread could, and then it fails
+        self._exporter: Any = None
+        with guard.guarded("export"):  # here: a program may be over before the thread could, and then imports fail
+            self._exporter = self._open()
 
     @property
     def dropped(self) -> int:
@@ -61,8 +62,6 @@ class Sending(threading.Thread):
         return Counter(getattr(self._exporter, "failures", {}))
 
     def run(self) -> None:
-        with guard.guarded("export"):
-            self._exporter = self._open()
         leftovers = Leftovers(self._session, self._targets)
         while self._exporter is not None:
             with guard.guarded("export"):
