@@ -48,8 +48,7 @@ class Sending(threading.Thread):
         self._deadline: float | None = None
         self.cpu_ns = 0
         self._exporter: Any = None
-        with guard.guarded("export"):  # here: a program may be over before the thread could, and then imports fail
-            self._exporter = self._open()
+        self._exporter = self._open()  # not on the thread: a program may be over by then, and imports fail
 
     @property
     def dropped(self) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 
 from otel_train import active, guard
 from otel_train.clock import Anchor, Clock
+from otel_train.errors import OtelTrainError
 from otel_train.identity import Identity, describe_process, identify, script_name
 from otel_train.keeper import HEALTH_EVERY_S, MEMORY_EVERY_S, TICK_S, Keeper, health_event
 from otel_train.recorder import scopes
@@ -74,8 +75,13 @@ class Session:
         self._undo.append(self.recorder.activate())
         active.session, active.recorder = self, self.recorder
         self._keeper.start()
-        with guard.guarded("export"):
+        try:
             self._start_export()
+        except OtelTrainError:  # a setting that only now shows to be wrong: still at init()
+            self.shutdown()
+            raise
+        except Exception as error:  # noqa: BLE001  as the guard does, for all others
+            guard.report("export", error)
         if self.settings.progress and self.identity.rank == 0:
             with guard.guarded("progress"):
                 self._start_progress()

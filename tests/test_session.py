@@ -232,3 +232,11 @@ def test_overhead_is_measured(tmp_path):
     expected_s = (1000 * calibration["step_ns"] + 1000 * calibration["phase_ns"]) / 1e9
     assert health["otel_train.overhead.time.training"] == pytest.approx(expected_s)
     assert health["otel_train.overhead.time.background"] > 0
+
+
+def test_a_missing_extra_is_said_at_init(monkeypatch):
+    """gRPC without its package: ``init()`` raises with the command to type, and leaves no run behind."""
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.grpc.trace_exporter", None)
+    with pytest.raises(otel_train.OtelTrainError, match=r"pip install"):
+        otel_train.init(endpoint="http://127.0.0.1:1", protocol="grpc")
+    assert active.session is None
