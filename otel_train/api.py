@@ -21,7 +21,7 @@ from otel_train.names import (
 )
 from otel_train.recorder import scopes
 from otel_train.recorder.scopes import Amount, Phase, Step
-from otel_train.runlog.layout import EVALUATION, LARGEST, MISSING
+from otel_train.runlog.layout import LARGEST, MISSING
 from otel_train.timed import Timed
 
 if TYPE_CHECKING:
@@ -158,18 +158,19 @@ class Evaluation(EventScope):
 
     def __init__(self, name: str) -> None:
         super().__init__({EVALUATION_NAME: name})
-        self._before = (False, 0)
+        self._before: Any = None
+        self._first = 0
 
     def begun(self, recorder: "Recorder") -> None:
-        self._before = bool(recorder.state.flags & EVALUATION), recorder.state.evaluation_number
+        self._first = recorder.state.evaluation_steps
         if recorder.sidelines.foreign_thread_name() is None:
-            recorder.set_evaluation(True)
+            self._before = recorder.begin_evaluation()
 
     def ended(self, recorder: "Recorder", duration_ns: int) -> dict[str, Any]:
-        inside_another, first = self._before
-        if recorder.sidelines.foreign_thread_name() is None:
-            recorder.set_evaluation(inside_another)
-        steps = recorder.state.evaluation_number - first
+        before, self._before = self._before, None
+        if before is not None:
+            recorder.end_evaluation(before)
+        steps = recorder.state.evaluation_steps - self._first
         return {STEP_COUNT: steps} if steps else {}
 
 

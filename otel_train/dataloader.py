@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from otel_train import active, guard
+from otel_train.runlog.layout import MISSING
 
 T = TypeVar("T")
 
@@ -70,11 +71,11 @@ def _iterate(batches: Iterator[T], loader: object) -> Iterator[T]:
             except StopIteration:
                 return
             end_ns = recorder.clock()
-            samples = tokens = None
+            samples = tokens = MISSING
             try:
                 if count is None:
                     count = counter_for(batch)
-                samples, tokens = count(batch)
+                samples, tokens = (MISSING if known is None else known for known in count(batch))
             except Exception as error:  # noqa: BLE001  a batch is anything, and so is what its parts raise
                 count = _unknown
                 guard.warn_once("batch", "the samples of a batch cannot be counted: %r. They are missing", error)

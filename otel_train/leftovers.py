@@ -44,6 +44,11 @@ class Leftovers:
             self._exporter.release()
             self._exporter = None
 
+    def close(self) -> None:
+        """Let go of what is being sent."""
+        if self._exporter is not None:
+            self._exporter.release()
+
     def _open(self, log: RankLog) -> Any:
         from otel_train.export import Exporter
 

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from otel_train import active
-from otel_train.errors import AlreadyInitialized
+from otel_train.errors import AlreadyInitialized, SettingsError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,6 +100,7 @@ def init(
         loaded = load(settings)
         if not loaded.enabled or loaded.level == "off" or is_being_spawned():
             return RunHandle(None)
+        _check_providers(providers)
         given_providers = {key: value for key, value in providers.items() if value is not None}
         _given, _handle = given, RunHandle(begin(loaded, given_providers, time.perf_counter_ns))
         return _handle
@@ -109,6 +110,13 @@ def shutdown() -> None:
     """End the run that is going on, if there is one. Twice is once; without it the process's exit does it."""
     if active.session is not None:
         active.session.shutdown()
+
+
+def _check_providers(providers: dict[str, Any]) -> None:
+    for key, provider in providers.items():
+        method = "get_" + key.removesuffix("_provider")
+        if provider is not None and not callable(getattr(provider, method, None)):
+            raise SettingsError(f"init({key}=…) is {provider!r}; allowed is an OpenTelemetry provider, with {method}()")
 
 
 def _other_settings(given: dict[str, Any]) -> str:

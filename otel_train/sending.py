@@ -8,8 +8,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from otel_train import guard
+from otel_train.errors import RunLogError
 from otel_train.leftovers import Leftovers
 from otel_train.runlog.ranklog import RankLog
+from otel_train.runlog.storage import Memory
 from otel_train.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,35 +63,49 @@ class Sending(threading.Thread):
         return Counter(getattr(self._exporter, "failures", {}))
 
     def run(self) -> None:
+        exporter = self._exporter
         leftovers = Leftovers(self._session, self._targets)
-        while self._exporter is not None:
-            with guard.guarded("export"):
-                if self._exporter.drain(final=self._over, deadline=self._deadline) and not self._over:
-                    leftovers.drain_some()
-            self.cpu_ns = time.thread_time_ns()
-            if self._over:
-                return
-            self._wake.wait(EVERY_S)
+        try:
+            while True:
+                over, deadline = self._over, self._deadline  # read once: the last drain is one that knows it is
+                with guard.guarded("export"):
+                    if exporter.drain(final=over, deadline=deadline) and not self._over:
+                        leftovers.drain_some()
+                self.cpu_ns = time.thread_time_ns()
+                if over:
+                    return
+                self._wake.wait(EVERY_S)
+        finally:
+            leftovers.close()
+            exporter.release()
 
     def finish(self, deadline: float) -> None:
         """Send what is left until ``deadline`` (``time.monotonic``), then let go: the rest stays in the log."""
-        self._over, self._deadline = True, deadline
+        self._deadline = deadline
+        self._over = True
         self._wake.set()
         self.join(max(deadline - time.monotonic(), 0))
-        if self.is_alive() and self._exporter is not None:
+        if self.is_alive():
             self._exporter.stop()
-        steps: int = self._session.recorder.steps.total
-        remaining = steps if self._exporter is None else self._exporter.pending()
+        remaining = self._exporter.pending()
         if remaining:
-            guard.warn_once(
-                "unsent",
-                "%d steps of run %s were not acknowledged by the backend. Nothing is lost: they are in %s. "
-                "Send them with: otel-train push %s",
-                remaining,
-                self._session.identity.run_id,
-                self._session.store.location,
-                self._session.identity.run_id,
-            )
+            self._say_unsent(remaining)
+
+    def _say_unsent(self, remaining: int) -> None:
+        run_id, location = self._session.identity.run_id, self._session.store.location
+        if location == Memory.location:
+            message = "%d steps of run %s were not acknowledged by the backend, and end with this process's memory"
+            guard.warn_once("unsent", message, remaining, run_id)
+            return
+        guard.warn_once(
+            "unsent",
+            "%d steps of run %s were not acknowledged by the backend. Nothing is lost: they are in %s. "
+            "Send them with: otel-train push %s",
+            remaining,
+            run_id,
+            location,
+            run_id,
+        )
 
     def _open(self) -> Any:
         from otel_train.export import Exporter
@@ -97,7 +113,9 @@ class Sending(threading.Thread):
         log = RankLog(self._session.store)
         providers = application_providers(self._session.providers)
         exporter = Exporter(log, self._targets(log, **providers))
-        return exporter if exporter.acquire() else None
+        if not exporter.acquire():
+            raise RunLogError(f"{log.storage.location} is being sent by another process")
+        return exporter
 
     def _targets(self, log: RankLog, **providers: Any) -> Any:
         from otel_train.export import make_targets

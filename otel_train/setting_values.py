@@ -1,5 +1,6 @@
 """How a setting's text becomes its value. A parser raises ``ValueError`` that says what is allowed."""
 
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -54,7 +55,7 @@ def _number(value: object, allowed: Callable[[float], bool], expected: str) -> f
         number = float(str(value))
     except ValueError:
         raise ValueError(expected) from None
-    if not allowed(number):
+    if not math.isfinite(number) or not allowed(number):
         raise ValueError(expected)
     return number
 
@@ -69,11 +70,21 @@ def one_step_in(value: object) -> "int | str":
     return int(text)
 
 
+def whole_number(value: object) -> int:
+    """A whole number from 1."""
+    text = str(value).strip()
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError("a whole number from 1")
+    return int(text)
+
+
 def choice(*allowed: str) -> Callable[[object], str]:
     """One of some words."""
 
     def parse(value: object) -> str:
-        word = str(value).strip().lower()
+        word = (
+            {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value).strip().lower()
+        )  # as in YAML
         if word not in allowed:
             raise ValueError(" or ".join(allowed))
         return word

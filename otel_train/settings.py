@@ -4,6 +4,7 @@ The table in ``docs/settings.md`` is generated from here (``table``).
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -24,6 +25,7 @@ from otel_train.setting_values import (
     run_name,
     seconds,
     size,
+    whole_number,
 )
 
 LEVELS = ("off", "steps", "phases")
@@ -69,7 +71,7 @@ class Settings:
     )
     progress: bool = setting(False, flag, "OTEL_TRAIN_PROGRESS", "A live display on the terminal of rank 0.")
     total_steps: int | None = setting(
-        None, one_step_in, "OTEL_TRAIN_TOTAL_STEPS", "Steps the run will have, for the display's remaining time."
+        None, whole_number, "OTEL_TRAIN_TOTAL_STEPS", "Steps the run will have, for the display's remaining time."
     )
     keep_every: "int | str" = setting(
         "auto", one_step_in, "OTEL_TRAIN_KEEP_EVERY", "One step in so many becomes a trace; auto: about one in 5 s."
@@ -142,7 +144,18 @@ def load_with_sources(given: Mapping[str, Any] | None = None, environ: Mapping[s
     for layer in layers:
         for entry in layer:
             take(*entry)
-    return Loaded(Settings(**values), sources)
+    settings = Settings(**values)
+    _check_endpoint(settings)
+    return Loaded(settings, sources)
+
+
+def _check_endpoint(settings: Settings) -> None:
+    """An address without its scheme is the commonest slip; gRPC does without one."""
+    endpoint = settings.endpoint
+    if endpoint is None or settings.protocol == "grpc" or re.match(r"https?://[^/\s]+", endpoint):
+        return
+    example = f"http://{endpoint}" if re.fullmatch(r"[\w.-]+(:\d+)?", endpoint) else "http://localhost:4318"
+    raise SettingsError(f"the OTLP endpoint is {endpoint!r}; allowed is a URL with http:// or https://. Try {example}")
 
 
 Entry = tuple[str, str, object, Callable[[object], Any], str]
@@ -180,7 +193,7 @@ def _from_file(environ: Mapping[str, str]) -> list[Entry]:
 
     try:
         content = yaml.safe_load(Path(at).expanduser().read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise SettingsError(f"OTEL_TRAIN_CONFIG={at} cannot be read as YAML: {error}") from error
     if not isinstance(content, dict):
         raise SettingsError(f"{at} holds {type(content).__name__}; allowed is a mapping of settings: level: steps")
@@ -188,7 +201,11 @@ def _from_file(environ: Mapping[str, str]) -> list[Entry]:
     for key in content:
         if key not in known:
             raise SettingsError(f"{at} has {key!r}; allowed are {', '.join(known)}")
-    return [(at, key, raw, known[key].metadata["parse"], f"{key} in {at}") for key, raw in content.items()]
+    return [
+        (at, key, raw, known[key].metadata["parse"], f"{key} in {at}")
+        for key, raw in content.items()
+        if raw is not None
+    ]
 
 
 def _remedy(source: str, called: str) -> str:

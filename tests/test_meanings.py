@@ -285,6 +285,48 @@ def test_loader_without_steps_stays_small(run, clock):
     assert 5_000_000_000 == sum(event.duration_ns for event in run.events)
 
 
+def test_evaluation_between_a_batch_and_its_step(run, clock):
+    """A batch waited for before an evaluation is still its training step's; the evaluation's are its own."""
+    held_out = otel_train.trace_dataloader([[0] * 16] * 3)
+    for _ in otel_train.trace_dataloader(batches(clock, 1, 1.0)):
+        with otel_train.trace_evaluation("held out"):
+            for _ in held_out:
+                with otel_train.trace_step():
+                    clock.advance(0.5)
+        with otel_train.trace_step():
+            clock.advance(2.0)
+    assert [(16, True)] * 3 + [(4, False)] == [(step.samples, step.evaluation) for step in run.steps]
+    assert ["data_wait"] == [phase.name for phase in run.steps[-1].phases]
+
+
+def test_validation_without_a_name_for_it(run, clock):
+    """Another loader that is used up between a batch and its step does not count into the step."""
+    for _ in otel_train.trace_dataloader(batches(clock, 1, 1.0)):
+        for _ in otel_train.trace_dataloader([[0] * 16] * 3):
+            pass
+        with otel_train.trace_step():
+            clock.advance(2.0)
+    assert [4] == [step.samples for step in run.steps]
+
+
+def test_evaluation_counts_its_steps_whatever_their_numbers(run):
+    """Numbers given to evaluation steps do not change how many there were."""
+    with otel_train.trace_evaluation("held out"):
+        for number in (3, None):
+            with otel_train.trace_step(step=number):
+                pass
+    assert [2] == [event.attributes["dl.step.count"] for event in run.events]
+
+
+def test_numbers_that_are_none(run, caplog):
+    """A step's number that is no whole number of 64 bits is counted on instead, with a warning."""
+    for number in (5, 3.0, 2**70, None):
+        with otel_train.trace_step(step=number):
+            pass
+    assert [5, 6, 7, 8] == [step.step for step in run.steps]
+    assert 1 == len(caplog.records)
+
+
 def test_evaluation_steps_are_apart(run, clock):
     """Steps of an evaluation are numbered apart, flagged, and counted in its event; training numbers go on."""
     for _ in range(2):
@@ -395,7 +437,9 @@ def test_count_asked_at_the_end_of_a_block(run):
     assert [3] == [step.samples for step in run.steps]
 
 
-@pytest.mark.parametrize("wrong", [-1, 1 << 32, "many", lambda: 1 / 0, object()], ids=str)
+@pytest.mark.parametrize(
+    "wrong", [-1, 1 << 32, "many", lambda: 1 / 0, object()], ids=["negative", "large", "text", "function", "object"]
+)
 def test_wrong_counts_cost_nothing_but_themselves(run, wrong, caplog):
     """A count that is none is missing, with one warning; the step and its phases are recorded."""
     for _ in range(2):

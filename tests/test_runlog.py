@@ -1,6 +1,7 @@
 """The run log: what is written is read back, at any moment, whole; what is unknown is refused."""
 
 import json
+import os
 import re
 import struct
 from pathlib import Path
@@ -132,6 +133,35 @@ def test_unknown_run_is_refused(tmp_path):
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(RunLogError, match="holds no run log"):
         RankLog.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "5",
+        json.dumps({"format_version": FORMAT_VERSION}),
+        json.dumps({"format_version": FORMAT_VERSION, "run_id": 1, "rank": 0, "anchor": 5}),
+    ],
+)
+def test_half_a_run_json_is_refused(tmp_path, content):
+    """A run.json without what a reader needs is an error of ours, not a traceback."""
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(RunLogError):
+        RankLog.open(tmp_path)
+
+
+def test_damaged_files_cost_what_is_damaged(tmp_path):
+    """A segment cut short gives its whole records; a damaged line of events or names is left out."""
+    writer = SegmentWriter(Folder(tmp_path), "steps", STEP_BYTES, 1 << 30)
+    for number in range(100):
+        writer.append(STEP_STRUCTS[0], number, 2, 3, 0, 0, 0, 0, 0)
+    os.truncate(tmp_path / "steps-00000000.bin", 3000)
+    reader = SegmentReader(Folder(tmp_path), "steps", STEP)
+    assert list(range((3000 - 128) // 128)) == [int(record["step"]) for _, part in reader.read() for record in part]
+    lines = [Event("a", 1).to_line(), b"{broken\n", b"[]\n", Event("b", 2).to_line()]
+    (tmp_path / "events-00000000.jsonl").write_bytes(b"".join(lines))
+    assert ["a", "b"] == [event.kind for event, _ in read_events(Folder(tmp_path))]
 
 
 def test_segment_being_made_is_not_there_yet(tmp_path):

@@ -44,9 +44,9 @@ def test_kinds_of_values(run):
 
     otel_train.log(
         a=1, b=True, c=np.float32(0.25), d=torch.tensor(2.5), e=torch.tensor([3.0], requires_grad=True),
-        f=torch.tensor(1.5, dtype=torch.bfloat16), g=torch.tensor(4), h=None,
+        f=torch.tensor(1.5, dtype=torch.bfloat16), g=torch.tensor(4), h=None, i=np.array([[7.0]]),
     )  # fmt: skip
-    assert {"a": 1.0, "b": 1.0, "c": 0.25, "d": 2.5, "e": 3.0, "f": 1.5, "g": 4.0} == {
+    assert {"a": 1.0, "b": 1.0, "c": 0.25, "d": 2.5, "e": 3.0, "f": 1.5, "g": 4.0, "i": 7.0} == {
         scalar.name: scalar.value for scalar in run.scalars
     }
 

@@ -234,6 +234,26 @@ def test_overhead_is_measured(tmp_path):
     assert health["otel_train.overhead.time.background"] > 0
 
 
+def test_a_short_run_is_sent_and_lets_go():
+    """A run that is over before its first export is sent whole at its end, and its lock and files are let go of."""
+    from otlp_receiver import OtlpReceiver
+
+    with OtlpReceiver() as receiver:
+        for _ in range(3):
+            with otel_train.init(endpoint=receiver.endpoint) as run, otel_train.trace_step():
+                pass
+            (path,) = [run.path / "export.lock"]
+            assert str(path) not in {os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")}
+        assert 3 == len([span for span in receiver.spans if span.name == "dl.step"])
+
+
+@pytest.mark.parametrize("kind", ["tracer_provider", "meter_provider", "logger_provider"])
+def test_a_provider_that_is_none(kind):
+    """What is no provider is refused at ``init()``, by name."""
+    with pytest.raises(otel_train.SettingsError, match=rf"init\({kind}=…\) is 'x'"):
+        otel_train.init(**{kind: "x"})
+
+
 def test_a_missing_extra_is_said_at_init(monkeypatch):
     """gRPC without its package: ``init()`` raises with the command to type, and leaves no run behind."""
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.grpc.trace_exporter", None)

@@ -69,6 +69,10 @@ def test_sdk_disabled_turns_it_off():
         ({}, {"OTEL_TRAIN_MAX_DISK": "1kB"}, ["'1kB'", "at least 16MiB"]),
         ({"keep_every": 0}, {}, ["auto, or a whole number from 1"]),
         ({"slow_factor": 1}, {}, ["above 1"]),
+        ({"endpoint": "localhost:4318"}, {}, ["'localhost:4318'", "Try http://localhost:4318"]),
+        ({}, {"OTEL_EXPORTER_OTLP_ENDPOINT": "ftp://x"}, ["'ftp://x'", "http:// or https://"]),
+        ({"total_steps": "auto"}, {}, ["a whole number from 1"]),
+        ({"metric_interval_s": "inf"}, {}, ["seconds, more than 0"]),
         ({"run_id": "a/b"}, {}, ["letters, digits"]),
         ({"colour": "red"}, {}, ["'colour'", "allowed are", "service_name"]),
         ({}, {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, ["http/protobuf or grpc"]),
@@ -82,6 +86,13 @@ def test_a_wrong_setting_says_what_to_do(given, environ, words):
         load(given, environ)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_yaml_off_and_empty(tmp_path):
+    """YAML reads ``off`` as false; an empty key is not given."""
+    file = tmp_path / "settings.yaml"
+    file.write_text("level: off\nprogress:\n")
+    assert ("off", False) == (load({}, {"OTEL_TRAIN_CONFIG": str(file)}).level, load({}, {}).progress)
 
 
 @pytest.mark.parametrize(

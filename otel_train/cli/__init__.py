@@ -26,7 +26,9 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except OtelTrainError as error:
+        except BrokenPipeError:
+            raise
+        except (OtelTrainError, OSError) as error:
             raise click.ClickException(str(error)) from error
 
 

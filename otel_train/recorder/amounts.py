@@ -5,6 +5,20 @@ from typing import Any
 from otel_train import guard
 from otel_train.runlog.layout import LARGEST, MISSING
 
+LARGEST_NUMBER = 2**63 - 1
+
+
+def as_number(number: Any, last: int) -> int:
+    """A step's number as the record holds it; one after ``last`` where it is none."""
+    if type(number) is int and -LARGEST_NUMBER <= number <= LARGEST_NUMBER:
+        return number
+    on_device = getattr(getattr(number, "device", None), "type", "cpu") != "cpu"
+    if not on_device and type(number) is not int and hasattr(number, "__index__"):
+        return as_number(int(number), last)
+    shown = f"a tensor on {number.device}" if on_device else repr(number)
+    guard.warn_once("step number", "a step's number is a whole number on the host, got %s: counted on instead", shown)
+    return last + 1
+
 
 def as_amount(amount: Any) -> int:
     """A count as the record holds it. A function is asked now; a tensor on a device is not: reading it would wait."""

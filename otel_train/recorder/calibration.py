@@ -51,7 +51,7 @@ def calibrate() -> Calibration:
     def with_wait() -> None:
         for _ in range(STEPS):
             start = recorder.clock()
-            recorder.waited(recorder, start, recorder.clock(), 1, None)
+            recorder.waited(recorder, start, recorder.clock(), 1, 1)
             enter_step(step)
             exit_step(step, None, None, None)
 

@@ -26,7 +26,7 @@ from otel_train import guard
 from otel_train.clock import Clock
 from otel_train.names import ERROR, PHASE, PHASE_COUNT, PHASE_EVENT
 from otel_train.recorder import scopes
-from otel_train.recorder.amounts import as_amount
+from otel_train.recorder.amounts import as_amount, as_number
 from otel_train.recorder.failures import describe, error_type
 from otel_train.recorder.phase_slots import SLOT_FIELDS, merge
 from otel_train.recorder.sidelines import Sidelines
@@ -101,9 +101,19 @@ class Recorder:
         state = self.state
         state.rare = bool(state.flags or state.nested_steps or self.nesting is not None)
 
-    def set_evaluation(self, going_on: bool) -> None:
-        """Steps from now on are an evaluation's, or the training's again."""
-        self.state.flags = EVALUATION if going_on else 0
+    def begin_evaluation(self) -> tuple[int, list[Any]]:
+        """Steps and waits from now on are an evaluation's. Returns what ``end_evaluation`` needs."""
+        state = self.state
+        before = state.flags, list(state.waits)
+        state.waits.clear()
+        state.flags |= EVALUATION
+        self._settle()
+        return before
+
+    def end_evaluation(self, before: tuple[int, list[Any]]) -> None:
+        """Steps are the training's again, and so is a batch that was waited for before the evaluation."""
+        self.state.flags, waits = before
+        self.state.waits[:0] = waits
         self._settle()
 
     def activate(self) -> Callable[[], None]:
@@ -167,12 +177,13 @@ class Recorder:
             if state.start_ns is not None or state.rare or get_ident() != thread:
                 return begin_rarely(step)
             number = step[NUMBER]
-            state.number = state.number + 1 if number is None else number
+            state.number = state.number + 1 if number is None else as_number(number, state.number)
             if not waits:
                 state.start_ns = clock()
             elif len(waits) == WAIT_FIELDS:
                 state.start_ns = start = waits[1]
                 record((data_wait, 0, waits[2] - start))
+                state.samples, state.tokens = waits[3], waits[4]
                 waits.clear()
             else:
                 take_waits()
@@ -240,6 +251,7 @@ class Recorder:
         for index in range(0, len(waits), WAIT_FIELDS):
             start = waits[index + 1]
             phases.extend((scopes.DATA_WAIT_PHASE.once, start - first, waits[index + 2] - start))
+            self._add_amounts(*waits[index + 3 : index + WAIT_FIELDS])
         waits.clear()
 
     # -- rare: still the training thread ---------------------------------------------------------------------------
@@ -251,10 +263,9 @@ class Recorder:
             return
         with guard.guarded("step"):
             good = tuple(as_amount(amount) for amount in amounts)
-            if good == amounts and type(state.number) is int:
+            if good == amounts:
                 guard.report("step", error)
                 phases.clear()
-            state.number = state.number if type(state.number) is int else -1
             slots = len(phases) // SLOT_FIELDS
             self.steps.append(
                 STEP_STRUCTS[slots], state.number, state.start_ns, end_ns - state.start_ns,
@@ -276,7 +287,8 @@ class Recorder:
             return step
         if state.flags & EVALUATION:
             state.training_number, state.number = state.number, state.evaluation_number
-        state.number = state.number + 1 if step[NUMBER] is None else step[NUMBER]
+        number = step[NUMBER]
+        state.number = state.number + 1 if number is None else as_number(number, state.number)
         if state.waits:
             self._take_waits()
         else:
@@ -324,6 +336,7 @@ class Recorder:
         self.state.flags &= ~MERGED
         self._settle()
         if flags & EVALUATION:
+            self.state.evaluation_steps += 1
             self.state.evaluation_number, self.state.number = self.state.number, self.state.training_number
 
     def _phase_failed(self, phase: scopes.Phase, error: BaseException, start: int, now: int) -> None:
@@ -340,21 +353,25 @@ class Recorder:
 
     # -- data ------------------------------------------------------------------------------------------------------
 
-    def waited(self, loader: object, start_ns: int, end_ns: int, samples: int | None, tokens: int | None) -> None:
-        """A batch came: the wait is the next step's, or a phase of the step that is going on."""
+    def waited(self, loader: object, start_ns: int, end_ns: int, samples: int, tokens: int) -> None:
+        """A batch came: the wait is the next step's, or a phase of the one going on. Counts may be ``MISSING``."""
         state = self.state
         if get_ident() != state.thread and not self._claim_first():
             return
         if state.start_ns is None:
             if state.waits and len(state.waits) > MOST_WAITS:
                 self.loader_ended(loader)
-            state.waits += (loader, start_ns, end_ns)
+            state.waits += (loader, start_ns, end_ns, samples, tokens)
         else:
             once = scopes.DATA_WAIT_PHASE.once + (len(state.starts) << DEPTH_SHIFT)
             state.phases.extend((once, start_ns - state.start_ns, end_ns - start_ns))
-        if samples is not None:
+            self._add_amounts(samples, tokens)
+
+    def _add_amounts(self, samples: int, tokens: int) -> None:
+        state = self.state
+        if samples != MISSING:
             state.samples = samples if state.samples == MISSING else samples + state.samples
-        if tokens is not None:
+        if tokens != MISSING:
             state.tokens = tokens if state.tokens == MISSING else tokens + state.tokens
 
     def _claim_first(self) -> bool:
@@ -370,11 +387,9 @@ class Recorder:
         state = self.state
         if get_ident() != state.thread or loader not in state.waits[::WAIT_FIELDS]:
             return
-        triples = [state.waits[index : index + WAIT_FIELDS] for index in range(0, len(state.waits), WAIT_FIELDS)]
-        own = [(start, end) for owner, start, end in triples if owner is loader]
-        state.waits[:] = [field for triple in triples if triple[0] is not loader for field in triple]
-        if not state.waits:
-            state.samples = state.tokens = MISSING
+        entries = [state.waits[index : index + WAIT_FIELDS] for index in range(0, len(state.waits), WAIT_FIELDS)]
+        own = [(start, end) for owner, start, end, *_ in entries if owner is loader]
+        state.waits[:] = [field for entry in entries if entry[0] is not loader for field in entry]
         attributes = {PHASE: DATA_WAIT, PHASE_COUNT: len(own)}
         duration_ns = sum(end - start for start, end in own)
         self.sidelines.event(

@@ -51,7 +51,7 @@ class Scalars:
                 if identity is None:
                     identity = self._name(name)
                 if type(value) is float or type(value) is int or not is_tensor(value):
-                    self._append(step, now, identity, float(value))
+                    self._append(step, now, identity, float(value.item() if hasattr(value, "item") else value))
                 elif recorder.sidelines.foreign_thread_name() is None:
                     self._device.take(value, step, now, identity)
                 else:

@@ -5,8 +5,8 @@ from typing import Any
 
 from otel_train.runlog.layout import MISSING
 
-WAIT_FIELDS = 3
-"""A wait for data is three in ``TrainingState.waits``: the loader's iteration, start, end."""
+WAIT_FIELDS = 5
+"""A wait for data is five in ``TrainingState.waits``: the loader's iteration, start, end, samples, tokens."""
 
 
 class TrainingState:
@@ -16,6 +16,7 @@ class TrainingState:
         "aside",
         "epoch",
         "evaluation_number",
+        "evaluation_steps",
         "flags",
         "nested_steps",
         "number",
@@ -37,6 +38,8 @@ class TrainingState:
         self.number: int = -1
         """The number of the current or last step."""
         self.evaluation_number: int = -1
+        self.evaluation_steps = 0
+        """Steps of evaluations so far."""
         self.training_number: int = -1
         """What ``number`` goes back to after a step of an evaluation."""
         self.nested_steps = 0
@@ -52,7 +55,7 @@ class TrainingState:
         """One entry for each phase that is open beside the steps. While there is none, what ends is the step's own:
         the thread need not be asked, which is a tenth of a phase's price."""
         self.waits: list[Any] = []
-        """Waits for data since the last step: loader, start, end, flat."""
+        """Waits for data since the last step, flat."""
         self.samples = MISSING
-        """Samples in the batches that were waited for, where they could be counted."""
+        """Samples in the step's batches, where they could be counted."""
         self.tokens = MISSING

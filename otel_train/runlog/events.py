@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from otel_train import guard
 from otel_train.runlog.layout import EVENTS_SEGMENT_BYTES, segment_name
 from otel_train.runlog.storage import Storage
 
@@ -103,4 +104,9 @@ def read_events(storage: Storage, start: Position | None = None) -> Iterator[tup
             continue
         for line in content[: content.rfind(b"\n") + 1].splitlines(keepends=True):
             offset += len(line)
-            yield Event.from_line(line), Position(number, offset)
+            try:
+                event = Event.from_line(line)
+            except (ValueError, TypeError):  # a damaged line costs itself, not the log
+                guard.warn_once(f"events {storage.location}", "a damaged line of %s is left out", storage.location)
+                continue
+            yield event, Position(number, offset)

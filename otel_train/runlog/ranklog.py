@@ -14,6 +14,9 @@ from otel_train.runlog.layout import FORMAT_VERSION, NAMES, RUN_JSON
 from otel_train.runlog.records import SCALAR, STEP, SegmentReader
 from otel_train.runlog.storage import Folder, Storage
 
+NEEDED = frozenset({"run_id", "rank", "anchor"})
+"""Keys of ``run.json`` without which nothing can be read."""
+
 
 @dataclass(frozen=True)
 class RankLog:
@@ -37,13 +40,18 @@ class RankLog:
         """``run.json`` as it is now: its ``end`` appears when the run shuts down."""
         try:
             identity: dict[str, Any] = json.loads(self.storage.read(RUN_JSON))
-        except (FileNotFoundError, json.JSONDecodeError) as error:
+        except (FileNotFoundError, ValueError) as error:
             raise RunLogError(f"{self.storage.location} holds no run log: {error}") from error
+        if not isinstance(identity, dict):
+            raise RunLogError(f"{self.storage.location} holds no run log: {RUN_JSON} is no JSON object")
         if identity.get("format_version") != FORMAT_VERSION:
             raise UnknownFormat(
                 f"{self.storage.location}: got run log format {identity.get('format_version')!r}; this otel_train "
                 f"reads format {FORMAT_VERSION}. Read it with otel_train {identity.get('otel_train_version', '?')}."
             )
+        if not set(identity) >= NEEDED or not isinstance(identity["anchor"], dict):
+            missing = ", ".join(sorted(NEEDED - set(identity))) or "a usable anchor"
+            raise RunLogError(f"{self.storage.location} holds no whole run log: {RUN_JSON} lacks {missing}")
         return identity
 
     @property
@@ -81,5 +89,5 @@ class RankLog:
             content = self.storage.read(NAMES)
         except FileNotFoundError:
             return {}
-        entries = [json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines()]
+        entries = [json.loads(line) for line in content[: content.rfind(b"\n") + 1].splitlines() if line.strip()]
         return {entry["id"]: entry["name"] for entry in entries if entry["table"] == table}

@@ -100,6 +100,8 @@ class SegmentReader:
             mapped = self.storage.open_mapped(name)
         except (FileNotFoundError, ValueError):  # removed as too old, or created and still empty
             return nothing
+        if len(mapped) < RECORDS_OFFSET:  # half copied
+            return nothing
         magic, version, record_bytes, _, first = SEGMENT_HEADER.unpack_from(mapped, 0)
         if magic == bytes(len(MAGIC)):  # created, its header not yet written
             return nothing
@@ -110,4 +112,5 @@ class SegmentReader:
                 f"{self.dtype.itemsize}. Read it with the otel_train that wrote it: run.json has its version."
             )
         (committed,) = COMMITTED.unpack_from(mapped, COMMITTED_OFFSET)
-        return first, np.frombuffer(mapped, self.dtype, committed, RECORDS_OFFSET)
+        there = (len(mapped) - RECORDS_OFFSET) // self.dtype.itemsize
+        return first, np.frombuffer(mapped, self.dtype, min(committed, there), RECORDS_OFFSET)

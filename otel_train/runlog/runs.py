@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from otel_train import guard
 from otel_train.errors import RunLogError, RunNotFound
 from otel_train.processes import is_alive
 from otel_train.runlog.layout import RUN_JSON
@@ -29,11 +30,19 @@ class Run:
         return sorted(folder for folder in self.path.glob("rank-*") if (folder / RUN_JSON).is_file())
 
     def ranks(self) -> list[RankLog]:
-        """Its ranks, opened. Raises ``UnknownFormat``; ``RunLogError`` when there is none."""
+        """Its ranks, opened; one that cannot be read is left out with a warning. Raises ``RunLogError`` without any."""
         paths = self.rank_paths
         if not paths:
             raise RunLogError(f"{self.path} holds no rank's log")
-        return [RankLog.open(path) for path in paths]
+        opened = []
+        for path in paths:
+            try:
+                opened.append(RankLog.open(path))
+            except RunLogError as error:
+                if path == paths[-1] and not opened:
+                    raise
+                guard.warn_once(f"unreadable {path}", "left out: %s", error)
+        return opened
 
     @property
     def started_unix_ns(self) -> int:
@@ -45,7 +54,7 @@ def runs_in(directory: Path) -> Iterator[Run]:
     """The runs in a directory, the newest folder first."""
     try:
         folders = [Path(entry.path) for entry in os.scandir(directory) if entry.is_dir()]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     runs = [Run(folder) for folder in folders]
     yield from sorted((run for run in runs if run.rank_paths), key=_age, reverse=True)
