@@ -20,7 +20,7 @@ OK, NOTE, PROBLEM = "ok", "note", "problem"
 
 PACKAGES = ("torch", "opentelemetry-sdk", "numpy")
 
-TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+SIGNALS = ("TRACES", "METRICS", "LOGS")
 
 
 @dataclass(frozen=True)
@@ -87,16 +87,33 @@ def check_endpoint(
     connect: Callable[[str], Answer] = probe_connection,
 ) -> Check:
     """Is somebody there, and does it take OTLP?"""
-    traces = environ.get(TRACES_ENDPOINT, "").strip()
-    if not traces and not settings.endpoint:
+    is_grpc = settings.protocol == "grpc"
+    places = _places(settings, environ, is_grpc)
+    if not places:
         return Check(
             "endpoint", NOTE, "is not set: nothing leaves this machine. Set OTEL_EXPORTER_OTLP_ENDPOINT to send"
         )
-    if settings.protocol == "grpc":
-        answer = connect(traces or settings.endpoint or "")
-    else:
-        answer = ask(traces or f"{(settings.endpoint or '').rstrip('/')}/v1/traces", settings.headers)
-    return Check("endpoint", OK if answer.ok else PROBLEM, answer.text)
+    answers = [connect(place) if is_grpc else ask(place, settings.headers) for place in places]
+    return Check(
+        "endpoint",
+        OK if all(answer.ok for answer in answers) else PROBLEM,
+        "; ".join(answer.text for answer in answers),
+    )
+
+
+def _places(settings: Settings, environ: Mapping[str, str], is_grpc: bool) -> list[str]:
+    """Where the signals that are on go: each address of a signal's own, and the common one once."""
+    places: list[str] = []
+    common = (settings.endpoint or "").rstrip("/")
+    for signal in SIGNALS:
+        if environ.get(f"OTEL_{signal}_EXPORTER", "").strip().lower() == "none":
+            continue
+        own = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT", "").strip()
+        if own:
+            places.append(own)
+        elif common and not any(place.startswith(common) for place in places):
+            places.append(common if is_grpc else f"{common}/v1/{signal.lower()}")
+    return list(dict.fromkeys(places))
 
 
 def check_gpu() -> Check:

@@ -200,3 +200,22 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=s3cr3t")
     assert "s3cr3t" not in doctor().output + doctor("--json").output
+
+
+def test_each_signal_that_is_on_is_asked():
+    """A signal's own address counts, one that is turned off does not, and a common address is asked once."""
+    from otel_train.doctor import check_endpoint
+    from otel_train.probe import Answer
+    from otel_train.settings import load
+
+    def asked(environ):
+        places = []
+        check_endpoint(load({}, environ), environ, lambda url, headers: places.append(url) or Answer(True, url))
+        return places
+
+    common, own = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
+    assert ["http://c/v1/traces"] == asked({common: "http://c"})
+    assert ["http://m/x"] == asked({own: "http://m/x"})
+    assert ["http://c/v1/traces", "http://m/x"] == asked({common: "http://c", own: "http://m/x"})
+    assert ["http://c/v1/metrics"] == asked({common: "http://c", "OTEL_TRACES_EXPORTER": "none"})
+    assert [] == asked({})

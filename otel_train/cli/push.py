@@ -35,13 +35,19 @@ def command(wanted: str | None, endpoint: str | None, directory: Path | None) ->
         )
     run = find_run(runs_directory(directory), wanted)
     click.echo(f"Run {run.id}")
-    remaining = sum([_push_rank(log, settings) for log in run.ranks()])
+    remaining, logs = 0, run.ranks()
+    for number, log in enumerate(logs, 1):
+        left, is_reached = _push_rank(log, settings)
+        remaining += left
+        if not is_reached and number < len(logs):
+            click.echo(f"  the backend does not answer: {len(logs) - number} more ranks were not tried")
+            break
     if remaining:
         raise click.ClickException("not all is acknowledged. Nothing is lost, it stays on disk: type the same later.")
 
 
-def _push_rank(log: "RankLog", settings: "Settings") -> int:
-    """Send one rank's; returns how many of its steps remain, at least 1 while anything does."""
+def _push_rank(log: "RankLog", settings: "Settings") -> tuple[int, bool]:
+    """Send one rank's; how many of its steps remain (at least 1 while anything does), and was the backend there?"""
     from otel_train.export import Exporter, make_targets
 
     targets = make_targets(
@@ -53,7 +59,7 @@ def _push_rank(log: "RankLog", settings: "Settings") -> int:
     if not exporter.acquire():
         waiting = exporter.pending()
         click.echo(f"  rank {log.rank}: {waiting:,} steps to go, which another process is sending")
-        return waiting
+        return waiting, True
     before = exporter.pending()
     try:
         complete = exporter.drain(final=True, deadline=None)
@@ -65,4 +71,4 @@ def _push_rank(log: "RankLog", settings: "Settings") -> int:
         click.echo(f"    {exporter.dropped:,} records were no longer on disk, or were refused", err=True)
     for signal, count in sorted(exporter.failures.items()):
         click.echo(f"    {signal}: {count} failed requests", err=True)
-    return remaining or (0 if complete else 1)
+    return remaining or (0 if complete else 1), not exporter.failures or remaining < before
