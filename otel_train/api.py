@@ -25,8 +25,8 @@ from otel_train.runlog.layout import LARGEST, MISSING
 from otel_train.timed import Timed
 
 if TYPE_CHECKING:
-    from otel_train.dataloader import TracedLoader
     from otel_train.recorder.hot_path import Recorder
+    from otel_train.traced_loader import TracedLoader
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -87,7 +87,7 @@ def trace_dataloader(loader: Iterable[T]) -> "TracedLoader[T]":
     and each ``iter()`` is a new epoch. Samples are the rows of the batch's first tensor; tokens are counted where that
     is a matrix of 64-bit integers. No tensor value is read. A loader that is traced already stays as it is.
     """
-    from otel_train.dataloader import TracedLoader
+    from otel_train.traced_loader import TracedLoader
 
     return loader if isinstance(loader, TracedLoader) else TracedLoader(loader)
 

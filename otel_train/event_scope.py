@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from otel_train import active, guard
 from otel_train.recorder import scopes
+from otel_train.recorder.signals import signals
 
 if TYPE_CHECKING:
     from otel_train.recorder.hot_path import Recorder
@@ -42,6 +43,7 @@ class EventScope:
     def __enter__(self) -> "EventScope":
         self._recorder = recorder = active.recorder
         if recorder is not None:
+            signals.between_steps()
             with guard.guarded(self.kind):
                 self.begun(recorder)
             self._start_ns = recorder.clock()

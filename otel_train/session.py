@@ -23,6 +23,7 @@ from otel_train.recorder import scopes
 from otel_train.recorder.calibration import Calibration, calibrate
 from otel_train.recorder.failures import describe
 from otel_train.recorder.hot_path import Recorder
+from otel_train.recorder.implied import ImpliedSteps
 from otel_train.recorder.scalars import Scalars
 from otel_train.runlog.layout import FORMAT_VERSION
 from otel_train.samplers.hardware import describe_hardware
@@ -56,6 +57,7 @@ class Session:
         self.recorder = Recorder(
             clock, store.steps(), store.write_event, self._nesting(), with_phases=settings.level == "phases"
         )
+        self.implied = ImpliedSteps(self.recorder)
         self.scalars = Scalars(
             self.recorder, store.scalars, lambda number, name: store.write_name("scalar", number, name)
         )
@@ -73,6 +75,7 @@ class Session:
     def start(self) -> None:
         """Record from now on."""
         self._undo.append(self.recorder.activate())
+        self._undo.append(self.implied.activate())
         active.session, active.recorder = self, self.recorder
         self._keeper.start()
         try:
@@ -92,6 +95,8 @@ class Session:
         if os.getpid() != self._process_id or not self._over.acquire(blocking=False):
             return
         deadline = time.monotonic() + self.settings.exit_timeout_s
+        with guard.guarded("shutdown"):
+            self.implied.finish(error)
         if active.session is self:
             active.session = active.recorder = None
         for undo in self._undo:

@@ -17,7 +17,7 @@ from typing import Any
 
 from otel_train.clock import Clock
 from otel_train.runlog.events import Event
-from otel_train.runlog.layout import CHILD_SPANS, EVALUATION, FAILED, MERGED, MISSING
+from otel_train.runlog.layout import CHILD_SPANS, EVALUATION, FAILED, MERGED, MISSING, SKIPPED
 from otel_train.runlog.ranklog import RankLog
 from otel_train.runlog.storage import Memory
 
@@ -64,6 +64,9 @@ class StepRecord:
     child_spans: bool
     merged: bool
     phases: tuple[PhaseRecord, ...]
+    skipped: bool = False
+    queue: int | None = None
+    """How many batches the loader had ready when the step asked for its own."""
 
     def phase(self, name: str) -> PhaseRecord:
         """The step's only phase of that name. Raises ``LookupError``."""
@@ -155,6 +158,8 @@ def _step(record: Any, names: dict[int, str]) -> StepRecord:
             )
             for slot in slots
         ),
+        skipped=bool(flags & SKIPPED),
+        queue=int(record["queue"]) - 1 if record["queue"] else None,
     )
 
 

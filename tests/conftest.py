@@ -8,12 +8,26 @@ from pathlib import Path
 
 import pytest
 
-from otel_train import active, guard
+from otel_train import active, guard, instrumentation
 from otel_train.recorder import scopes
+from otel_train.recorder.signals import signals
 
 PREFIXES = ("OTEL_", "TORCHELASTIC_", "SLURM_", "OMPI_", "PMI_")
 NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TRACEPARENT")
-PATCHABLE = ("torch.autograd.backward", "torch.save", "torch.load", "torch.Tensor.backward", "torch.nn.Module.__call__")
+PATCHABLE = (
+    "torch.autograd.backward",
+    "torch.save",
+    "torch.load",
+    "torch.Tensor.backward",
+    "torch.Tensor.to",
+    "torch.nn.Module.__call__",
+    "torch.nn.utils.clip_grad_norm_",
+    "torch.utils.data.dataloader._BaseDataLoaderIter.__next__",
+    "torch.utils.data.dataloader._MultiProcessingDataLoaderIter.__init__",
+    "torch.amp.GradScaler.step",
+    "torch.optim.Optimizer.zero_grad",
+    "torch.distributed.all_reduce",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +55,8 @@ def nothing_left_behind() -> Iterator[None]:
     assert scopes.Step.__enter__ is scopes._nothing, "a recorder was left in the scopes"
     assert scopes.Phase.__exit__ is scopes._nothing
     assert [] == scopes._on_new_phase
+    assert not instrumentation.is_instrumented(), "hooks were left in place"
+    assert signals.begin_run is None
     assert [] == [thread.name for thread in threading.enumerate() if thread.name.startswith("otel_train.")]
     assert before == {name: thing for name, thing in _torch_as_it_is().items() if name in before}, (
         "torch was left patched"

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import otel_train
-from otel_train.dataloader import counter_for
+from otel_train.batches import counter_for
 from otel_train.testing import record
 
 

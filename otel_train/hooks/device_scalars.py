@@ -23,10 +23,11 @@ def is_tensor(value: object) -> bool:
 class DeviceScalars:
     """0-d tensors on their way to the host. All calls are the training thread's: no event is queried elsewhere."""
 
-    def __init__(self, sink: Sink, under_way: deque[Any]) -> None:
-        """``under_way`` is the recorder's: after each step, while it holds anything, the recorder calls ``resolve``."""
+    def __init__(self, sink: Sink, after_step: list[Callable[[], None]]) -> None:
+        """``after_step`` is the recorder's: it calls after each step what is in it, ``resolve`` while it is needed."""
         self._sink = sink
-        self.under_way = under_way
+        self._after_step = after_step
+        self.under_way: deque[Any] = deque()
         self._free: dict[tuple[Any, Any], list[tuple[Any, Any]]] = {}
         self.dropped = 0
 
@@ -47,6 +48,8 @@ class DeviceScalars:
         host, arrived = slot = self._free_slot(tensor)
         host.copy_(tensor.detach().reshape(()), non_blocking=True)
         arrived.record()
+        if self._resolve_after_step not in self._after_step:
+            self._after_step.append(self._resolve_after_step)
         self.under_way.append((slot, tensor.dtype, tensor.device, step, time_ns, name))
 
     def _free_slot(self, tensor: Any) -> tuple[Any, Any]:
@@ -68,6 +71,11 @@ class DeviceScalars:
             slot, dtype, device, step, time_ns, name = under_way.popleft()
             self._sink(step, time_ns, name, float(slot[0]))
             self._free.setdefault((dtype, device), []).append(slot)
+
+    def _resolve_after_step(self) -> None:
+        self.resolve()
+        if not self.under_way:
+            self._after_step.remove(self._resolve_after_step)
 
     def finish(self) -> None:
         """At shutdown: wait for what is under way. The training is over, so nothing is held up."""

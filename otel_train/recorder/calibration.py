@@ -31,7 +31,7 @@ class Calibration:
 def calibrate() -> Calibration:
     """Time the scopes' own methods over an empty loop: the median of some rounds."""
     recorder = Recorder(time.perf_counter_ns, SegmentWriter(Memory(), "steps", STEP_BYTES, 1), lambda event: None)
-    recorder._claim()
+    recorder.claim()
     enter_step, exit_step = recorder._step_methods()
     enter_phase, exit_phase = recorder._phase_methods()
     step, phase = Step((1, None, None, None)), Phase("calibration", 1)

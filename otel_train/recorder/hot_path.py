@@ -16,7 +16,6 @@ Meaning, in one place:
 - *A step inside a step* is a phase named ``step`` of the outer one.
 """
 
-from collections import deque
 from collections.abc import Callable
 from threading import get_ident
 from types import TracebackType
@@ -91,15 +90,20 @@ class Recorder:
         self.state = TrainingState()
         self.sidelines = Sidelines(clock, self.state, write_event)
         self._nesting_token: Any = None
-        self.under_way: deque[Any] = deque()
-        """Values of ``log()`` on their way from a device: ``resolve`` is called after a step while there are any."""
-        self.resolve: Callable[[], None] = self.under_way.clear
+        self.after_step: list[Callable[[], None]] = []
+        """What waits for the end of a step, on the training thread. Each takes itself off when it is done."""
+        self.write = self._writer()
+        self.give_way: Callable[[], None] | None = None
+        """Ends the steps that hooks imply; called when the script marks its first one."""
         self._undo: list[Callable[[], None]] = []
-        self._settle()
+        self.settle()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """Decide whether steps take the slower way."""
         state = self.state
-        state.rare = bool(state.flags or state.nested_steps or self.nesting is not None)
+        state.rare = bool(
+            state.flags or state.nested_steps or state.step_flags or self.nesting is not None or self.give_way
+        )
 
     def begin_evaluation(self) -> tuple[int, list[Any]]:
         """Steps and waits from now on are an evaluation's. Returns what ``end_evaluation`` needs."""
@@ -107,14 +111,14 @@ class Recorder:
         before = state.flags, list(state.waits)
         state.waits.clear()
         state.flags |= EVALUATION
-        self._settle()
+        self.settle()
         return before
 
     def end_evaluation(self, before: tuple[int, list[Any]]) -> None:
         """Steps are the training's again, and so is a batch that was waited for before the evaluation."""
         self.state.flags, waits = before
         self.state.waits[:0] = waits
-        self._settle()
+        self.settle()
 
     def activate(self) -> Callable[[], None]:
         """Make ``Step`` and ``Phase`` record here; returns the undo."""
@@ -163,45 +167,15 @@ class Recorder:
 
         return enter_phase, exit_phase
 
-    def _step_methods(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        """The whole of a usual step, in two closures: a method's ``self.`` and each call more cost 5 % of it."""
-        state, clock, steps, under_way = self.state, self.clock, self.steps, self.under_way
-        waits, phases, starts = self.state.waits, self.state.phases, self.state.starts
-        begin_rarely, end_rarely = self._begin_rarely, self._end_rarely
-        take_waits, mended = self._take_waits, self._mended
+    def _writer(self) -> Callable[[scopes.Step, int, int], None]:
+        """``write(step, end_ns, flags)``: the current step's record, and a clean slate for the next."""
+        state, steps, after_step = self.state, self.steps, self.after_step
+        phases, starts = self.state.phases, self.state.starts
+        mended, settle_numbers = self._mended, self._settle_numbers
         buffer, committed, last = steps.buffer, steps.committed, steps.capacity
-        data_wait, record = scopes.DATA_WAIT_PHASE.once, phases.extend
-        thread, aside = self.state.thread, self.state.aside
 
-        def enter_step(step: scopes.Step) -> scopes.Step:
-            if state.start_ns is not None or state.rare or get_ident() != thread:
-                return begin_rarely(step)
-            number = step[NUMBER]
-            state.number = state.number + 1 if number is None else as_number(number, state.number)
-            if not waits:
-                state.start_ns = clock()
-            elif len(waits) == WAIT_FIELDS:
-                state.start_ns = start = waits[1]
-                record((data_wait, 0, waits[2] - start))
-                state.samples, state.tokens = waits[3], waits[4]
-                waits.clear()
-            else:
-                take_waits()
-            return step
-
-        def exit_step(
-            step: scopes.Step,
-            kind: type[BaseException] | None,
-            error: BaseException | None,
-            trace: TracebackType | None,
-        ) -> None:
+        def write(step: scopes.Step, end_ns: int, flags: int) -> None:
             nonlocal buffer, committed
-            now = clock()
-            flags = 0
-            if error is not None or state.rare or (aside and get_ident() != thread):
-                flags = end_rarely(step, error, now)
-                if flags == NO_STEP:
-                    return
             samples, tokens, padded_tokens, _ = step
             try:
                 if samples is None:
@@ -222,36 +196,84 @@ class Recorder:
                     flags, slots = flags | MERGED, len(phases) // SLOT_FIELDS
                 count, start = committed[0], state.start_ns
                 _pack_step[slots](
-                    buffer, RECORDS_OFFSET + count * STEP_BYTES, state.number, start, now - start,  # type: ignore[operator]  # likewise
-                    samples, tokens, padded_tokens, state.epoch, flags | slots << PHASES_SHIFT, *phases,
+                    buffer, RECORDS_OFFSET + count * STEP_BYTES, state.number, start, end_ns - start,  # type: ignore[operator]  # a step is going on: it has a start
+                    samples, tokens, padded_tokens, state.epoch, flags | slots << PHASES_SHIFT | state.queue, *phases,
                 )  # fmt: skip
                 committed[0] = count = count + 1
                 if count == last:
                     steps.advance()
                     buffer, committed = steps.buffer, steps.committed
             except Exception as failure:  # noqa: BLE001  the guard itself would cost as much as the write
-                mended(failure, flags, now, samples, tokens, padded_tokens)
+                mended(failure, flags, end_ns, samples, tokens, padded_tokens)
                 buffer, committed = steps.buffer, steps.committed
             state.start_ns = None
             state.samples = state.tokens = MISSING
+            state.queue = 0
             phases.clear()
             if starts:
                 starts.clear()
-            if under_way:
-                self.resolve()
+            if after_step:
+                self._run_after_step()
             if flags:
-                self._settle_numbers(flags)
+                settle_numbers(flags)
+
+        return write
+
+    def _step_methods(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """The whole of a usual step, in a few closures: a method's ``self.`` and each call more cost 5 % of it."""
+        state, clock, write = self.state, self.clock, self.write
+        waits, phases = self.state.waits, self.state.phases
+        begin_rarely, end_rarely, take_waits = self._begin_rarely, self._end_rarely, self.take_waits
+        data_wait, record = scopes.DATA_WAIT_PHASE.once, phases.extend
+        thread, aside = self.state.thread, self.state.aside
+
+        def enter_step(step: scopes.Step) -> scopes.Step:
+            if state.start_ns is not None or state.rare or get_ident() != thread:
+                return begin_rarely(step)
+            number = step[NUMBER]
+            state.number = state.number + 1 if number is None else as_number(number, state.number)
+            if not waits:
+                state.start_ns = clock()
+            elif len(waits) == WAIT_FIELDS:
+                state.start_ns = start = waits[1]
+                record((data_wait, 0, waits[2] - start))
+                state.samples, state.tokens, state.queue = waits[3], waits[4], waits[5]
+                waits.clear()
+            else:
+                take_waits()
+            return step
+
+        def exit_step(
+            step: scopes.Step,
+            kind: type[BaseException] | None,
+            error: BaseException | None,
+            trace: TracebackType | None,
+        ) -> None:
+            now = clock()
+            flags = 0
+            if error is not None or state.rare or (aside and get_ident() != thread):
+                flags = end_rarely(step, error, now)
+                if flags == NO_STEP:
+                    return
+            write(step, now, flags)
 
         return enter_step, exit_step
 
-    def _take_waits(self) -> None:
+    def _run_after_step(self) -> None:
+        """What waits for the end of a step, on the training thread: values on their way from a device, a new level."""
+        for task in tuple(self.after_step):
+            with guard.guarded("after step"):
+                task()
+
+    def take_waits(self) -> None:
         """The step begins with the waits for its data."""
         state, waits, phases = self.state, self.state.waits, self.state.phases
         state.start_ns = first = waits[1]
         for index in range(0, len(waits), WAIT_FIELDS):
             start = waits[index + 1]
             phases.extend((scopes.DATA_WAIT_PHASE.once, start - first, waits[index + 2] - start))
-            self._add_amounts(*waits[index + 3 : index + WAIT_FIELDS])
+            self._add_amounts(waits[index + 3], waits[index + 4])
+        state.queue = waits[-1]
         waits.clear()
 
     # -- rare: still the training thread ---------------------------------------------------------------------------
@@ -279,10 +301,14 @@ class Recorder:
             if state.start_ns is not None:
                 self.sidelines.enter()
                 return step
-            self._claim()
+            self.claim()
+        if self.give_way is not None:
+            give_way, self.give_way = self.give_way, None
+            give_way()
+            self.settle()
         if state.start_ns is not None:
             state.nested_steps += 1
-            self._settle()
+            self.settle()
             state.starts.append(self.clock())
             return step
         if state.flags & EVALUATION:
@@ -290,7 +316,7 @@ class Recorder:
         number = step[NUMBER]
         state.number = state.number + 1 if number is None else as_number(number, state.number)
         if state.waits:
-            self._take_waits()
+            self.take_waits()
         else:
             state.start_ns = self.clock()
         if self.nesting is not None:
@@ -307,12 +333,12 @@ class Recorder:
             return NO_STEP
         if state.nested_steps:
             state.nested_steps -= 1
-            self._settle()
+            self.settle()
             start = state.starts.pop() if state.starts else now
             once = scopes.STEP_IN_STEP.once + (len(state.starts) << DEPTH_SHIFT)
             state.phases.extend((once, start - state.start_ns, now - start))
             return NO_STEP
-        flags = state.flags
+        flags, state.step_flags = state.flags | state.step_flags, 0
         token, self._nesting_token = self._nesting_token, None
         if token is not None and self.nesting is not None:
             with guard.guarded("nesting"):
@@ -329,12 +355,12 @@ class Recorder:
         state = self.state
         state.phases[:] = merge(state.phases)
         state.flags |= MERGED
-        self._settle()
+        self.settle()
 
     def _settle_numbers(self, flags: int) -> None:
         """After an evaluation's step the training's number is the current one again."""
         self.state.flags &= ~MERGED
-        self._settle()
+        self.settle()
         if flags & EVALUATION:
             self.state.evaluation_steps += 1
             self.state.evaluation_number, self.state.number = self.state.number, self.state.training_number
@@ -343,7 +369,7 @@ class Recorder:
         attributes = {PHASE: phase.name, **error_type(error)}
         self.sidelines.event(Event(ERROR, now, step=self.state.number, error=describe(error), attributes=attributes))
 
-    def _claim(self) -> None:
+    def claim(self) -> None:
         """The calling thread is the training thread from now on: the methods are made anew, which know it by heart."""
         self.state.thread = get_ident()
         self.state.waits.clear()
@@ -353,16 +379,26 @@ class Recorder:
 
     # -- data ------------------------------------------------------------------------------------------------------
 
-    def waited(self, loader: object, start_ns: int, end_ns: int, samples: int, tokens: int) -> None:
-        """A batch came: the wait is the next step's, or a phase of the one going on. Counts may be ``MISSING``."""
+    def waited(self, loader: object, start_ns: int, end_ns: int, samples: int, tokens: int, queue: int = 0) -> None:
+        """A batch came: the wait is the next step's, or a phase of the one going on. Counts may be ``MISSING``.
+
+        A wait that lies in this one (of a loader that this loader reads from) is part of it. ``queue`` is the record's
+        field for how many batches were ready, 0 where it is not known.
+        """
         state = self.state
         if get_ident() != state.thread and not self._claim_first():
             return
         if state.start_ns is None:
-            if state.waits and len(state.waits) > MOST_WAITS:
+            waits = state.waits
+            while waits and waits[1 - WAIT_FIELDS] >= start_ns:
+                queue = queue or waits[-1]
+                del waits[-WAIT_FIELDS:]
+            if len(waits) > MOST_WAITS:
                 self.loader_ended(loader)
-            state.waits += (loader, start_ns, end_ns, samples, tokens)
+            waits += (loader, start_ns, end_ns, samples, tokens, queue)
         else:
+            state.queue = queue
+            state.optimizer_depth = state.optimizer_from_ns = 0  # the last one's step raised
             once = scopes.DATA_WAIT_PHASE.once + (len(state.starts) << DEPTH_SHIFT)
             state.phases.extend((once, start_ns - state.start_ns, end_ns - start_ns))
             self._add_amounts(samples, tokens)
@@ -379,7 +415,7 @@ class Recorder:
         state = self.state
         if state.number >= 0 or state.waits or state.start_ns is not None:
             return False
-        self._claim()
+        self.claim()
         return True
 
     def loader_ended(self, loader: object) -> None:

@@ -36,8 +36,7 @@ class Scalars:
         self._lock = threading.Lock()
         self._nonfinite: Counter[str] = Counter()
         self._said_ns: dict[str, int] = {}
-        self._device = DeviceScalars(self._append, recorder.under_way)
-        recorder.resolve = self._device.resolve
+        self._device = DeviceScalars(self._append, recorder.after_step)
 
     def log(self, values: dict[str, Any]) -> None:
         """Record values under their names, at the current step or else the last. Nothing is raised."""

@@ -5,8 +5,9 @@ from typing import Any
 
 from otel_train.runlog.layout import MISSING
 
-WAIT_FIELDS = 5
-"""A wait for data is five in ``TrainingState.waits``: the loader's iteration, start, end, samples, tokens."""
+WAIT_FIELDS = 6
+"""A wait for data is six in ``TrainingState.waits``: the loader's iteration, start, end, samples, tokens, and the
+record's field for the loader's queue."""
 
 
 class TrainingState:
@@ -14,20 +15,38 @@ class TrainingState:
 
     __slots__ = (
         "aside",
+        "boundary_ns",
+        "closure_ran",
         "epoch",
+        "evaluation",
         "evaluation_number",
         "evaluation_steps",
+        "explicit",
         "flags",
+        "had_forward",
+        "implied",
+        "in_backward",
+        "loader",
+        "look",
+        "looking",
+        "mark",
         "nested_steps",
         "number",
+        "optimizer_depth",
+        "optimizer_from_ns",
         "phases",
+        "queue",
         "rare",
         "samples",
         "start_ns",
         "starts",
+        "step_flags",
+        "stepped",
         "thread",
         "tokens",
+        "trained",
         "training_number",
+        "unusual",
         "waits",
     )
 
@@ -59,3 +78,40 @@ class TrainingState:
         self.samples = MISSING
         """Samples in the step's batches, where they could be counted."""
         self.tokens = MISSING
+        self.queue = 0
+        """How full the loader's queue was, as the record has it."""
+
+        # Of steps that hooks imply (``ImpliedSteps``):
+        self.implied = False
+        """Is the current step one that no script marks?"""
+        self.explicit = False
+        """Has the script marked a step? Then none is implied any more."""
+        self.step_flags = 0
+        """Flags that the current step will have."""
+        self.trained = False
+        """Has the step had a backward?"""
+        self.in_backward = False
+        self.stepped: set[int] = set()
+        """The optimizers that have stepped in this step, by ``id``."""
+        self.optimizer_depth = 0
+        """How many optimizers are stepping, one inside another."""
+        self.optimizer_from_ns = 0
+        """Since when it is the optimizer's own time; 0 while a closure of the training runs in it."""
+        self.boundary_ns = 0
+        """Where the step ended if the same optimizer steps again: the first forward after the last optimizer step."""
+        self.mark = 0
+        """How many numbers of ``phases`` were there then."""
+        self.closure_ran = False
+        """Has a backward ended since the optimizer's step began, inside it?"""
+        self.had_forward = False
+        """Has the step had a forward?"""
+        self.loader: object = None
+        """The loader's iteration that the last step's batch came from."""
+        self.unusual = False
+        """Does something other than a phase begin with the next forward or backward?"""
+        self.evaluation: list[int] | None = None
+        """The evaluation that is going on: its start, the end of its last forward, how many forwards, and the time
+        that it waited for data."""
+        self.look = False
+        self.looking = False
+        """Are the models to be looked for in the next step; are they being looked for in this one?"""

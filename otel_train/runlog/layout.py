@@ -18,10 +18,13 @@ RECORDS_OFFSET = 128
 
 STEP_BYTES = 128
 STEP_HEAD = "qqqIIIII"
-"""Number, start, duration, samples, tokens, padded tokens, epoch; flags and, 16 bits up, the number of phases."""
+"""Number, start, duration, samples, tokens, padded tokens, epoch; and in one number the flags, 16 bits up how many
+phases, 24 bits up the loader's queue."""
 PHASE_SLOT = "Iff"
 """Phase id, 8 bits up its depth, 16 bits up its count, as one number; start after the step's start; duration."""
 PHASES_SHIFT = 16
+QUEUE_SHIFT = 24
+LARGEST_QUEUE = 254
 DEPTH_SHIFT = 8
 COUNT_SHIFT = 16
 PHASE_SLOTS = 7
@@ -44,6 +47,8 @@ CHILD_SPANS = 4
 """Flag: the application made spans of its own inside the step."""
 MERGED = 8
 """Flag: more phases than slots; phases of one name and depth share a slot."""
+SKIPPED = 16
+"""Flag: the gradient scaler found infinities, and the optimizer did not step."""
 
 SEGMENT_BYTES = 1 << 20
 """A segment of steps holds 8191 records. Small enough that a thousand ranks may preallocate it."""

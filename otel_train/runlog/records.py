@@ -40,11 +40,12 @@ STEP = np.dtype(
         ("epoch", "<u4"),
         ("flags", "<u2"),
         ("phase_count", "u1"),
-        ("reserved", "u1"),
+        ("queue", "u1"),
         ("phases", PHASE, (PHASE_SLOTS,)),
     ],
 )
-"""One step: 128 bytes. ``layout.MISSING`` in a 32-bit field is not known."""
+"""One step: 128 bytes. ``layout.MISSING`` in a 32-bit field is not known; ``queue`` is one more than the batches that
+were ready when the step asked for its own, 0 where that is not known."""
 
 SCALAR = np.dtype([("step", "<i8"), ("time_ns", "<i8"), ("name", "<u4"), ("reserved", "<u4"), ("value", "<f8")])
 """One value given to ``log()``: 32 bytes."""

@@ -1,0 +1,57 @@
+"""``torch.utils.data.DataLoader``: the wait for each batch, what is in it, and how full the queue was."""
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from otel_train.batches import BatchCounter
+from otel_train.hooks.patching import replace
+from otel_train.recorder.signals import signals
+from otel_train.runlog.layout import LARGEST_QUEUE, QUEUE_SHIFT
+
+
+def install(torch: Any) -> Callable[[], None]:
+    """Time each wait for a batch of any DataLoader; returns the undo. About 2 µs a batch.
+
+    The counter of an iterator's batches also stands for it in the recorder, which so does not keep the iterator alive.
+    """
+    from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+    take = _BaseDataLoaderIter.__next__
+
+    def traced_next(self: Any) -> Any:
+        queue = _queue(self)
+        start_ns = signals.batch_asked()
+        try:
+            batch = take(self)
+        except StopIteration:
+            iteration = self.__dict__.get("_otel_train")
+            if iteration is not None:
+                signals.loader_ended(iteration)
+            raise
+        end_ns = signals.clock()
+        iteration = self.__dict__.get("_otel_train")
+        if iteration is None:
+            iteration = self._otel_train = BatchCounter()
+            weakref.finalize(self, _ended, iteration).atexit = False
+        samples, tokens = iteration(batch)
+        signals.batch_came(iteration, start_ns, end_ns, samples, tokens, queue)
+        return batch
+
+    return replace(_BaseDataLoaderIter, "__next__", traced_next)
+
+
+def _ended(iteration: BatchCounter) -> None:
+    signals.loader_ended(iteration)
+
+
+def _queue(iterator: Any) -> int:
+    """How many batches were ready, as a step's record has it; 0 where it is not known."""
+    queue = iterator.__dict__.get("_data_queue")
+    if queue is None:
+        return 0
+    try:
+        ready: int = queue.qsize()
+    except NotImplementedError:  # macOS has no such count
+        return 0
+    return (min(ready, LARGEST_QUEUE) + 1) << QUEUE_SHIFT

@@ -1,0 +1,356 @@
+"""Steps that no script marks, told from what hooks see: batches, forwards, backwards and optimizer steps.
+
+Where a step begins and ends, in one place (``docs/zero-code.md`` has it with pictures):
+
+- *A step is an iteration of the training loop*: from asking for its first batch to asking for the next step's. So
+  step times add up to the training's, whatever the script does after ``optimizer.step()``.
+- *It is over when its optimizer has stepped and the next batch is asked for.* Several batches before one optimizer
+  step (gradient accumulation) and several optimizers after one batch (a GAN) are one step.
+- *Without a loader* it is over when the same optimizer is about to step again; it then ended where the first forward
+  or backward after its last optimizer step began.
+- *A checkpoint, an evaluation or the loader's end* after the optimizer's step ends it too: they are between steps.
+- *A forward without gradients* is evaluation, and so are the batches waited for before it; what is asked of a loader
+  to its end without one backward is evaluation as well.
+- *An optimizer step that runs the training in its closure* (Lightning, LBFGS) is optimizer time only after a backward
+  and until the next forward.
+- *Once the script marks a step itself*, its steps are the only ones.
+"""
+
+from collections.abc import Callable
+from threading import get_ident
+from typing import Any
+
+from otel_train.names import (
+    BACKWARD,
+    ERROR,
+    EVALUATION_KIND,
+    EVALUATION_NAME,
+    FORWARD,
+    OPTIMIZER,
+    STEP_COUNT,
+    WAIT_TIME,
+)
+from otel_train.recorder import scopes
+from otel_train.recorder.failures import describe, error_type
+from otel_train.recorder.hot_path import Recorder
+from otel_train.recorder.phase_slots import SLOT_FIELDS
+from otel_train.recorder.signals import signals
+from otel_train.recorder.training_state import WAIT_FIELDS
+from otel_train.runlog.events import Event
+from otel_train.runlog.layout import COUNT_SHIFT, DEPTH_SHIFT, EVALUATION, FAILED, SKIPPED
+
+FORWARD_PHASE, BACKWARD_PHASE, OPTIMIZER_PHASE = map(scopes.phase, (FORWARD, BACKWARD, OPTIMIZER))
+START, LAST_END, COUNT, WAITED = range(4)
+"""Fields of ``TrainingState.evaluation``."""
+
+Functions = dict[str, Callable[..., Any]]
+
+
+class ImpliedSteps:
+    """Makes one recorder hear ``signals``. All that is rare is a method; what each step runs is a closure."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._state = recorder.state
+
+    def activate(self) -> Callable[[], None]:
+        """Listen; returns the undo."""
+        self._recorder.give_way = self.give_way
+        self._recorder.settle()
+        return signals.connect({**self._data(), **self._passes(), **self._optimizers(), **self._evaluation()})
+
+    # -- each step -------------------------------------------------------------------------------------------------
+
+    def _data(self) -> Functions:
+        recorder, state, clock, stepped = self._recorder, self._state, self._recorder.clock, self._state.stepped
+        waited, close, look = recorder.waited, self._close, self._look
+
+        def batch_asked() -> int:
+            now = clock()
+            if stepped and state.implied and get_ident() == state.thread:
+                close(now)
+            return now
+
+        def batch_came(iteration: object, start_ns: int, end_ns: int, samples: int, tokens: int, queue: int) -> None:
+            waited(iteration, start_ns, end_ns, samples, tokens, queue)
+            if state.look:
+                look()
+
+        return {
+            "clock": clock,
+            "batch_asked": batch_asked,
+            "batch_came": batch_came,
+            "loader_ended": self._loader_ended,
+            "between_steps": self._between_steps,
+        }
+
+    def _passes(self) -> Functions:
+        state, clock, phases, starts = self._state, self._recorder.clock, self._state.phases, self._state.starts
+        record = phases.extend if self._recorder.with_phases else "".format
+        begin, prelude, claim = self._begin, self._prelude, self._claim
+        forward, backward = FORWARD_PHASE.once, BACKWARD_PHASE.once
+
+        def forward_began() -> None:
+            now = clock()
+            if get_ident() == state.thread and (state.start_ns is not None or begin(now)):
+                if state.unusual:
+                    prelude(now)
+                state.had_forward = True
+                starts.append(now)
+
+        def forward_ended() -> None:
+            if starts and get_ident() == state.thread:
+                now = clock()
+                start = starts.pop()
+                what = forward + (len(starts) << DEPTH_SHIFT) if starts else forward
+                record((what, start - state.start_ns, now - start))  # type: ignore[operator]  # a step is going on
+
+        def backward_began() -> None:
+            now = clock()
+            if get_ident() != state.thread and not claim():
+                return
+            if state.start_ns is not None or begin(now):
+                if state.unusual:
+                    prelude(now)
+                state.in_backward = state.trained = True
+                starts.append(now)
+
+        def backward_ended() -> None:
+            if starts and get_ident() == state.thread:
+                now = clock()
+                start = starts.pop()
+                what = backward + (len(starts) << DEPTH_SHIFT) if starts else backward
+                record((what, start - state.start_ns, now - start))  # type: ignore[operator]  # likewise
+                state.in_backward = False
+                if state.optimizer_depth:
+                    state.optimizer_from_ns = now
+                    state.closure_ran = True
+
+        return {
+            "forward_began": forward_began,
+            "forward_ended": forward_ended,
+            "backward_began": backward_began,
+            "backward_ended": backward_ended,
+        }
+
+    def _optimizers(self) -> Functions:
+        state, clock, phases, starts = self._state, self._recorder.clock, self._state.phases, self._state.starts
+        record = phases.extend if self._recorder.with_phases else "".format
+        begin, split, stepped, once = self._begin, self._split, self._state.stepped, OPTIMIZER_PHASE.once
+
+        def optimizer_began(optimizer: object) -> None:
+            now = clock()
+            if get_ident() != state.thread or (state.start_ns is None and not begin(now)):
+                return
+            if state.optimizer_depth:
+                state.optimizer_depth += 1
+                return
+            if id(optimizer) in stepped and state.implied:
+                split(now)
+            state.optimizer_depth = 1
+            if not state.in_backward:
+                state.optimizer_from_ns = now
+                state.closure_ran = False
+                state.unusual = True
+
+        def optimizer_ended(optimizer: object) -> None:
+            if get_ident() != state.thread:
+                if state.in_backward:  # an optimizer that steps in a hook of the backward, on the engine's thread
+                    stepped.add(id(optimizer))
+                return
+            if state.optimizer_depth > 1:
+                state.optimizer_depth -= 1
+                return
+            start = state.optimizer_from_ns
+            if start and state.start_ns is not None:
+                now = clock()
+                record((once + (len(starts) << DEPTH_SHIFT) if starts else once, start - state.start_ns, now - start))
+            state.optimizer_depth = state.optimizer_from_ns = state.boundary_ns = 0
+            stepped.add(id(optimizer))
+            state.unusual = True
+
+        return {
+            "optimizer_began": optimizer_began,
+            "optimizer_ended": optimizer_ended,
+            "optimizer_skipped": self._optimizer_skipped,
+        }
+
+    # -- where a step begins and ends ------------------------------------------------------------------------------
+
+    def _begin(self, now: int) -> bool:
+        """The first sign of a step; False where steps are the script's own to mark."""
+        state = self._state
+        if state.explicit or state.flags & EVALUATION:
+            return False
+        if state.evaluation is not None:
+            self._end_evaluation()
+        state.number += 1
+        state.implied = True
+        if state.waits:
+            state.loader = state.waits[-WAIT_FIELDS]
+            self._recorder.take_waits()
+        else:
+            state.start_ns = now
+        return True
+
+    def _close(self, end_ns: int) -> None:
+        """The implied step is over."""
+        state = self._state
+        if state.looking:
+            state.looking = False
+            signals.look_for_models(False)
+        elif not state.had_forward and state.trained:
+            state.look = True
+        self._recorder.write(scopes.UNKNOWN_STEP, end_ns, state.step_flags)
+        self._forget()
+
+    def _forget(self) -> None:
+        state = self._state
+        state.stepped.clear()
+        state.implied = state.trained = state.had_forward = state.in_backward = state.unusual = False
+        state.step_flags = state.optimizer_depth = state.optimizer_from_ns = state.boundary_ns = 0
+
+    def _prelude(self, now: int) -> None:
+        """Before a forward or backward that begins while an optimizer steps, or after it has stepped."""
+        state = self._state
+        if state.optimizer_depth:
+            start, state.optimizer_from_ns = state.optimizer_from_ns, 0
+            if start and state.closure_ran and self._recorder.with_phases and state.start_ns is not None:
+                state.phases.extend((OPTIMIZER_PHASE.once, start - state.start_ns, now - start))
+            return
+        if state.stepped and not state.boundary_ns:
+            state.boundary_ns, state.mark = now, len(state.phases)
+        state.unusual = False
+
+    def _split(self, now: int) -> None:
+        """The same optimizer steps again, without a batch: what came after its last step is a step of its own."""
+        state, phases = self._state, self._state.phases
+        boundary, mark = (state.boundary_ns, state.mark) if state.boundary_ns else (now, len(phases))
+        later, open_phases, in_backward = phases[mark:], list(state.starts), state.in_backward
+        later[1::SLOT_FIELDS] = [start + (state.start_ns or 0) - boundary for start in later[1::SLOT_FIELDS]]
+        del phases[mark:]
+        self._close(boundary)
+        state.number += 1
+        state.start_ns, state.implied, state.trained, state.in_backward = boundary, True, True, in_backward
+        state.had_forward = any(what & 0xFF == FORWARD_PHASE.id for what in later[::SLOT_FIELDS])
+        phases.extend(later)
+        state.starts.extend(open_phases)
+        if state.look:
+            self._look()
+
+    def _look(self) -> None:
+        """The last step had no forward: let the hook find out what the models are."""
+        state = self._state
+        state.look, state.looking = False, True
+        signals.look_for_models(True)
+
+    def _claim(self) -> bool:
+        """A backward on another thread: it is the training thread from now on, unless there is a step going on."""
+        if self._state.start_ns is not None:
+            return False
+        self._recorder.claim()
+        return True
+
+    def _optimizer_skipped(self) -> None:
+        """The gradient scaler found infinities: the optimizer does not step, but the step is over as if it had."""
+        state = self._state
+        if get_ident() == state.thread and state.start_ns is not None:
+            state.step_flags |= SKIPPED
+            if not state.implied:
+                self._recorder.settle()
+
+    def _between_steps(self) -> None:
+        """A checkpoint, say, begins."""
+        state = self._state
+        if state.stepped and state.implied and get_ident() == state.thread:
+            self._close(self._recorder.clock())
+
+    def give_way(self) -> None:
+        """The script marks a step itself: the implied one ends here, and is the last."""
+        state = self._state
+        state.explicit = True
+        if state.implied and state.start_ns is not None:
+            self._close(self._recorder.clock())
+        self._end_evaluation()
+
+    def finish(self, error: BaseException | None) -> None:
+        """The run is over: the last step ended with its last phase; one that did not get there is no step.
+
+        One that an exception ended is a failed step.
+        """
+        state, recorder = self._state, self._recorder
+        self._end_evaluation()
+        if not state.implied or state.start_ns is None:
+            return
+        if error is not None and not state.stepped:
+            now = recorder.clock()
+            event = Event(ERROR, now, step=state.number, error=describe(error), attributes=error_type(error))
+            recorder.sidelines.event(event)
+            state.step_flags |= FAILED
+            self._close(now)
+        elif state.stepped:
+            ends = map(sum, zip(state.phases[1::SLOT_FIELDS], state.phases[2::SLOT_FIELDS], strict=True))
+            self._close(state.start_ns + max(ends) if state.phases else recorder.clock())
+
+    # -- data and evaluation ---------------------------------------------------------------------------------------
+
+    def _loader_ended(self, iteration: object) -> None:
+        state = self._state
+        if get_ident() != state.thread:
+            return
+        if state.implied and not state.trained and not state.stepped and state.start_ns is not None:
+            self._was_evaluation()
+        elif iteration is not state.loader or state.start_ns is not None:
+            self._recorder.loader_ended(iteration)
+
+    def _was_evaluation(self) -> None:
+        """A pass over a loader without a backward, though with gradients on: no step after all."""
+        state, phases = self._state, self._state.phases
+        start = state.start_ns or 0
+        forwards = [index for index in range(0, len(phases), SLOT_FIELDS) if phases[index] & 0xFF == FORWARD_PHASE.id]
+        waits = [index for index in range(0, len(phases), SLOT_FIELDS) if phases[index] == scopes.DATA_WAIT_PHASE.once]
+        state.evaluation = [
+            start,
+            self._recorder.clock(),
+            sum(phases[index] >> COUNT_SHIFT for index in forwards),
+            sum(phases[index + 2] for index in waits),
+        ]
+        state.number -= 1
+        state.start_ns = None
+        phases.clear()
+        state.starts.clear()
+        self._forget()
+        self._end_evaluation()
+
+    def _evaluation(self) -> Functions:
+        state, clock = self._state, self._recorder.clock
+
+        def evaluation_began() -> None:
+            now = clock()
+            if get_ident() != state.thread or state.explicit or state.flags & EVALUATION:
+                return
+            if state.stepped and state.implied:
+                self._close(now)
+            if state.start_ns is not None:  # a frozen model inside a step: a teacher
+                return
+            waits = state.waits
+            if state.evaluation is None:
+                state.evaluation = [min(waits[1], now) if waits else now, now, 0, 0]
+            if waits:
+                ends, begins = waits[2::WAIT_FIELDS], waits[1::WAIT_FIELDS]
+                state.evaluation[WAITED] += sum(ends) - sum(begins)
+                waits.clear()
+
+        def evaluation_ended() -> None:
+            if state.evaluation is not None and state.start_ns is None and get_ident() == state.thread:
+                state.evaluation[LAST_END] = clock()
+                state.evaluation[COUNT] += 1
+
+        return {"evaluation_began": evaluation_began, "evaluation_ended": evaluation_ended}
+
+    def _end_evaluation(self) -> None:
+        evaluation, self._state.evaluation = self._state.evaluation, None
+        if evaluation is not None:
+            start, end, count, waited_ns = evaluation
+            attributes = {EVALUATION_NAME: "validation", STEP_COUNT: count, WAIT_TIME: waited_ns / 1e9}
+            self._recorder.sidelines.span(EVALUATION_KIND, start, end - start, None, attributes)
