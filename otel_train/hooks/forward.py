@@ -96,7 +96,8 @@ def _timed(torch: Any, reference: "weakref.ref[Any]", compiled: Callable[..., An
         if is_compiling():
             return call(*args, **kwargs)
         if is_grad_enabled():
-            signals.forward_began()
+            if not signals.forward_began():
+                return call(*args, **kwargs)
             try:
                 return call(*args, **kwargs)
             finally:

@@ -24,9 +24,9 @@ class Signals:
     ``batch_asked()`` returns a time, as ``clock()`` does, for ``batch_came(iteration, start_ns, end_ns, samples,
     tokens, queue)``, where ``iteration`` is any object that stands for one pass over a loader until
     ``loader_ended(iteration)``, and counts may be ``layout.MISSING``. ``…_began`` and ``…_ended`` come in pairs, also
-    when what lies between raises. ``optimizer_skipped()`` says that a gradient scaler found infinities and left the
-    optimizer's step out. ``evaluation_…`` is a forward without gradients. ``between_steps()`` says that what follows
-    belongs to no step.
+    when what lies between raises; of ``forward`` and ``backward`` only where ``…_began()`` returned true.
+    ``optimizer_skipped()`` says that a gradient scaler found infinities and left the optimizer's step out.
+    ``evaluation_…`` is a forward without gradients. ``between_steps()`` says that what follows belongs to no step.
     """
 
     __slots__ = (
@@ -54,11 +54,11 @@ class Signals:
     batch_asked: Callable[[], int]
     batch_came: Callable[[object, int, int, int, int, int], None]
     loader_ended: Callable[[object], None]
-    forward_began: Callable[[], None]
+    forward_began: Callable[[], bool]
     forward_ended: Callable[[], None]
     evaluation_began: Callable[[], None]
     evaluation_ended: Callable[[], None]
-    backward_began: Callable[[], None]
+    backward_began: Callable[[], bool]
     backward_ended: Callable[[], None]
     optimizer_began: Callable[[object], None]
     optimizer_ended: Callable[[object], None]
@@ -103,13 +103,13 @@ class Signals:
     def _early_end(self, iteration: object) -> None:
         self.early_waits = [wait for wait in self.early_waits if wait[0] is not iteration]
 
-    def _first_sign(self, name: str, *arguments: object) -> None:
+    def _first_sign(self, name: str, *arguments: object) -> Any:
         begin, self.begin_run = self.begin_run, None
         if begin is None:
-            return
+            return False
         with guard.guarded("first step"):
             begin()
-        getattr(self, name)(*arguments)
+        return getattr(self, name)(*arguments)
 
 
 signals = Signals()

@@ -26,6 +26,7 @@ class TrainingState:
         "had_forward",
         "implied",
         "in_backward",
+        "left_over",
         "loader",
         "look",
         "looking",
@@ -46,6 +47,7 @@ class TrainingState:
         "tokens",
         "trained",
         "training_number",
+        "tried",
         "unusual",
         "waits",
     )
@@ -106,9 +108,14 @@ class TrainingState:
         self.had_forward = False
         """Has the step had a forward?"""
         self.loader: object = None
-        """The loader's iteration that the last step's batch came from."""
+        """The loader's iteration that the last step's batch came from: its next batch is the next step's."""
+        self.left_over: object = None
+        """The iteration that ended while the step had no more than its batches."""
         self.unusual = False
         """Does something other than a phase begin with the next forward or backward?"""
+        self.tried: list[int] | None = None
+        """Forwards without gradients since the last batch: the first one's start or that of the wait for the batch,
+        the last one's end, how many. Evaluation, unless a forward with gradients follows."""
         self.evaluation: list[int] | None = None
         """The evaluation that is going on: its start, the end of its last forward, how many forwards, and the time
         that it waited for data."""
