@@ -11,7 +11,7 @@ from otel_train.errors import OtelTrainError
 from otel_train.recorder.signals import signals
 
 SURFACES: dict[str, tuple[str, ...]] = {
-    "torch": ("data_loader", "forward", "backward", "optimizer", "grad_scaler"),
+    "torch": ("data_loader", "forward", "backward", "optimizer", "grad_scaler", "gradient_clipping", "zero_grad"),
 }
 """By module, the files in ``hooks/`` (or, with a dot, of otel_train) whose ``install(module) -> undo`` it takes."""
 

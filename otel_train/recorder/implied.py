@@ -67,7 +67,7 @@ class ImpliedSteps:
     def _data(self) -> Functions:
         recorder, state, clock, stepped = self._recorder, self._state, self._recorder.clock, self._state.stepped
         waited, write, close, look = recorder.waited, recorder.write, self._close, self._look
-        another_batch = self._another_batch
+        another_batch, waits = self._another_batch, self._state.waits
         record, once, plain = self._state.phases.extend, scopes.DATA_WAIT_PHASE.once, scopes.UNKNOWN_STEP
 
         def batch_asked() -> int:
@@ -83,7 +83,7 @@ class ImpliedSteps:
             return now
 
         def batch_came(iteration: object, start_ns: int, end_ns: int, samples: int, tokens: int, queue: int) -> None:
-            if iteration is state.loader and state.start_ns is None and get_ident() == state.thread:
+            if iteration is state.loader and state.start_ns is None and not waits and get_ident() == state.thread:
                 state.number += 1
                 state.start_ns = start_ns
                 record((once, 0, end_ns - start_ns))
@@ -100,6 +100,7 @@ class ImpliedSteps:
             "batch_came": batch_came,
             "loader_ended": self._loader_ended,
             "between_steps": self._between_steps,
+            "took": self._took,
         }
 
     def _passes(self) -> Functions:
@@ -290,6 +291,20 @@ class ImpliedSteps:
         state = self._state
         if state.stepped and state.implied and get_ident() == state.thread:
             self._close(self._recorder.clock())
+
+    def _took(self, phase: scopes.Phase, start_ns: int, end_ns: int) -> None:
+        """A part of the step is over that is known only now: one slot for what follows on one another."""
+        state, phases = self._state, self._state.phases
+        if state.start_ns is None or start_ns < state.start_ns or get_ident() != state.thread:
+            return
+        if not self._recorder.with_phases:
+            return
+        depth = len(state.starts) << DEPTH_SHIFT
+        if phases and phases[-SLOT_FIELDS] & 0xFFFF == phase.id | depth:
+            phases[-SLOT_FIELDS] += 1 << COUNT_SHIFT
+            phases[-1] += end_ns - start_ns
+        else:
+            phases.extend((phase.once + depth, start_ns - state.start_ns, end_ns - start_ns))
 
     def give_way(self) -> None:
         """The script marks a step itself: the implied one ends here, and is the last."""

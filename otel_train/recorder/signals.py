@@ -27,6 +27,7 @@ class Signals:
     when what lies between raises; of ``forward`` and ``backward`` only where ``…_began()`` returned true.
     ``optimizer_skipped()`` says that a gradient scaler found infinities and left the optimizer's step out.
     ``evaluation_…`` is a forward without gradients. ``between_steps()`` says that what follows belongs to no step.
+    ``took(phase, start_ns, end_ns)`` is a part of the step that is over.
     """
 
     __slots__ = (
@@ -48,6 +49,7 @@ class Signals:
         "optimizer_ended",
         "optimizer_skipped",
         "optimizer_steps",
+        "took",
     )
 
     clock: Callable[[], int]
@@ -64,6 +66,7 @@ class Signals:
     optimizer_ended: Callable[[object], None]
     optimizer_skipped: Callable[[], None]
     between_steps: Callable[[], None]
+    took: Callable[[Any, int, int], None]
 
     def __init__(self) -> None:
         self.begin_run: Callable[[], object] | None = None
