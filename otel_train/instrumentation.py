@@ -59,6 +59,15 @@ def is_instrumented() -> bool:
     return _on
 
 
+def also(name: str, module: ModuleType) -> Callable[[], None]:
+    """Put a hook in place that is wanted only now; returns the undo. Nothing where nothing is instrumented."""
+    if not _on or name in _undo:
+        return lambda: None
+    with guard.guarded(f"hook {name}"):
+        _undo[name] = _install(name, module)
+    return lambda: _undo.pop(name, lambda: None)()
+
+
 def _imported(module: ModuleType) -> None:
     if not _on:
         return

@@ -20,6 +20,9 @@ ERROR = "error"
 HEALTH = "health"
 """otel_train on itself: what it spent, dropped and failed at, so far."""
 
+LEVEL = "level"
+"""otel_train changes how much it records."""
+
 # Attributes of spans, events and metric points.
 RUN_ID = "dl.run.id"
 RANK = "dl.rank"
@@ -74,6 +77,17 @@ OVERHEAD = "otel_train.overhead.time"
 OVERHEAD_THREAD = "otel_train.thread"
 FAILED_SIGNAL = "otel_train.signal"
 FAILED_SITE = "otel_train.site"
+
+LEVEL_NAME = "otel_train.level"
+LEVEL_SHARE = "otel_train.overhead.share"
+"""What otel_train costs a step, as a part of the median step."""
+LEVEL_STEP_TIME = "otel_train.level.step_time"
+GPU_PHASE_DURATION = "dl.gpu.phase.duration"
+"""What a phase took on the GPU; ``dl.phase.duration`` is what it took on the host."""
+GPU_PHASE_TIME = "dl.gpu.phase.time"
+GPU_TIME = "dl.gpu.time"
+"""On a phase's span: its time on the GPU, in s."""
+GPU_MISSED = "otel_train.gpu_steps.missed"
 
 # Attributes of a ``health`` event: running totals since the run began.
 OVERHEAD_TRAINING = "otel_train.overhead.time.training"

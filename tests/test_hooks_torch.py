@@ -451,3 +451,29 @@ def test_teacher_inside_a_step(run):
         optimizer.step()
     assert 6 == len(run.steps)
     assert [] == run.events
+
+
+def test_copies_to_a_device_leave_compiled_code_alone():
+    """``Tensor.to`` in a compiled function: the same graph; and the class is as it was afterwards."""
+    from otel_train.hooks import host_to_device
+
+    def graphs():
+        torch._dynamo.reset()
+        counter = CompileCounter()
+
+        @torch.compile(backend=counter, fullgraph=True)
+        def convert(tensor):
+            return tensor.to(torch.float64).to("cpu") + 1
+
+        convert(torch.ones(3))
+        return counter.frame_count, counter.op_count
+
+    without, before = graphs(), dict(vars(torch.Tensor))
+    undo = host_to_device.install(torch)
+    try:
+        assert torch.float64 == torch.ones(2).to(torch.float64).dtype
+        hooked = graphs()
+    finally:
+        undo()
+    assert without == hooked
+    assert before == dict(vars(torch.Tensor))

@@ -36,6 +36,7 @@ from otel_train.names import (
 from otel_train.recorder import scopes
 from otel_train.recorder.failures import describe, error_type
 from otel_train.recorder.hot_path import Recorder
+from otel_train.recorder.marking import marking
 from otel_train.recorder.phase_slots import SLOT_FIELDS
 from otel_train.recorder.signals import nothing, signals
 from otel_train.recorder.training_state import WAIT_FIELDS
@@ -60,13 +61,16 @@ class ImpliedSteps:
         """Listen; returns the undo."""
         self._recorder.give_way = self.give_way
         self._recorder.settle()
-        return signals.connect({**self._data(), **self._passes(), **self._optimizers(), **self._evaluation()})
+        functions = {**self._data(), **self._passes(), **self._optimizers(), **self._evaluation()}
+        if self._recorder.mark is not None:
+            functions |= marking(functions, self._state, self._recorder.mark)
+        return signals.connect(functions)
 
     # -- each step -------------------------------------------------------------------------------------------------
 
     def _data(self) -> Functions:
         recorder, state, clock, stepped = self._recorder, self._state, self._recorder.clock, self._state.stepped
-        waited, write, close, look = recorder.waited, recorder.write, self._close, self._look
+        waited, write, close, look = recorder.add_wait, recorder.write, self._close, self._look
         another_batch, waits = self._another_batch, self._state.waits
         record, once, plain = self._state.phases.extend, scopes.DATA_WAIT_PHASE.once, scopes.UNKNOWN_STEP
 

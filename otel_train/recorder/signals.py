@@ -38,6 +38,7 @@ class Signals:
         "begin_run",
         "between_steps",
         "clock",
+        "device",
         "early_waits",
         "evaluation_began",
         "evaluation_ended",
@@ -73,6 +74,8 @@ class Signals:
         """Begins a run when training is seen; None where that is not wanted, or has happened."""
         self.look_for_models: Callable[[bool], None] = nothing
         """Set by the hook that finds the models: a step had a backward but no forward; or (False) stop looking."""
+        self.device: Any = None
+        """The torch.device of the model found last; None before one was."""
         self.early_waits: list[tuple[Any, ...]] = []
         self.optimizer_steps = 0
         """Optimizer steps of the process so far, of all optimizers."""
@@ -90,7 +93,7 @@ class Signals:
     def disconnect(self) -> None:
         """Nobody listens, but for the first sign of training."""
         for name in self.__slots__:
-            if name not in ("begin_run", "early_waits", "look_for_models", "optimizer_steps"):
+            if name not in ("begin_run", "device", "early_waits", "look_for_models", "optimizer_steps"):
                 setattr(self, name, nothing)
         self.clock = self.batch_asked = time.perf_counter_ns
         self.batch_came = self._early_wait
