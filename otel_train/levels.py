@@ -83,6 +83,11 @@ class Levels:
         return self._timer.dropped if self._timer is not None else 0
 
     @property
+    def mark_us(self) -> float:
+        """What one event on the GPU costs the host here, in µs; 0 without a GPU."""
+        return self._timer.mark_ns / 1e3 if self._timer is not None else 0.0
+
+    @property
     def marks_ns(self) -> float:
         """What marking phases on the GPU has cost so far."""
         return self._timer.mark_ns * self._timer.marked if self._timer is not None else 0.0
@@ -104,7 +109,8 @@ class Levels:
         found = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
         if found and (device is None or device.type == "cuda") and not torch.cuda.is_current_stream_capturing():
             self._recorder.after_step.remove(self._look_for_gpu)
-            self._timer = GpuTimer(torch, device or torch.device("cuda"), self._recorder.clock, self._write_gpu)
+            clock, marks = self._recorder.clock, self._recorder.state.marks
+            self._timer = GpuTimer(torch, device or torch.device("cuda"), clock, self._write_gpu, marks)
             self._undo.append(instrumentation.also("host_to_device", torch))
             self._change(GPU)
         elif self._looked >= LOOK_FOR_GPU_STEPS:
@@ -121,7 +127,7 @@ class Levels:
 
     def _step_over(self) -> None:
         if self._timer is not None:
-            self._timer.step_over(self._recorder.state.number)
+            self._timer.step_over(self._recorder.state.number, self._recorder.state.cut)
 
     # -- changing --------------------------------------------------------------------------------------------------
 

@@ -31,15 +31,15 @@ Mark = tuple[int, Any]
 class GpuTimer:
     """Times the phases of one device. All calls are the training thread's."""
 
-    def __init__(self, torch: Any, device: Any, clock: Callable[[], int], sink: Sink) -> None:
-        """Makes some events and times them: ``mark_ns`` is what one costs the host here."""
+    def __init__(self, torch: Any, device: Any, clock: Callable[[], int], sink: Sink, marks: list[Mark]) -> None:
+        """Makes some events, and times them: ``mark_ns`` is what one costs the host. ``marks`` is the recorder's."""
         self._torch = torch
         self._device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
         self._clock = clock
         self._sink = sink
         self._capturing: Callable[[], bool] = torch.cuda.is_current_stream_capturing
         self._free: list[Any] = []
-        self._marks: list[Mark] = []
+        self._marks = marks
         self._under_way: deque[tuple[int, int, list[Mark], Any]] = deque()
         self._spoiled = False
         self._memory_ns = 0
@@ -85,13 +85,13 @@ class GpuTimer:
         self._marks.clear()
         return cost
 
-    def step_over(self, number: int) -> None:
-        """A step of that number was recorded: keep its events, and read those that the GPU has passed."""
+    def step_over(self, number: int, cut: int | None) -> None:
+        """A step of that number was recorded: keep its events, the first ``cut``, and read those that were passed."""
         if self._capturing():
             return
-        marks, spoiled = list(self._marks), self._spoiled
+        marks, spoiled = self._marks[:cut], self._spoiled
         self.marked += len(marks)
-        self._marks.clear()
+        del self._marks[:cut]
         self._spoiled = False
         if spoiled or len(self._under_way) >= MOST_UNDER_WAY:
             self.dropped += 1

@@ -250,7 +250,7 @@ class ImpliedSteps:
                 state.phases.extend((OPTIMIZER_PHASE.once, start - state.start_ns, now - start))
             return
         if state.stepped and not state.boundary_ns:
-            state.boundary_ns, state.mark = now, len(state.phases)
+            state.boundary_ns, state.mark, state.marks_before = now, len(state.phases), len(state.marks)
         state.unusual = False
 
     def _split(self, now: int) -> None:
@@ -260,7 +260,9 @@ class ImpliedSteps:
         later, open_phases, in_backward = phases[mark:], list(state.starts), state.in_backward
         later[1::SLOT_FIELDS] = [start + (state.start_ns or 0) - boundary for start in later[1::SLOT_FIELDS]]
         del phases[mark:]
+        state.cut = state.marks_before if state.boundary_ns else None
         self._close(boundary)
+        state.cut = None
         state.number += 1
         state.start_ns, state.implied, state.trained, state.in_backward = boundary, True, True, in_backward
         state.had_forward = any(what & 0xFF == FORWARD_PHASE.id for what in later[::SLOT_FIELDS])

@@ -17,6 +17,7 @@ class TrainingState:
         "aside",
         "boundary_ns",
         "closure_ran",
+        "cut",
         "epoch",
         "evaluation",
         "evaluation_number",
@@ -31,6 +32,8 @@ class TrainingState:
         "look",
         "looking",
         "mark",
+        "marks",
+        "marks_before",
         "nested_steps",
         "number",
         "optimizer_depth",
@@ -82,6 +85,10 @@ class TrainingState:
         self.tokens = MISSING
         self.queue = 0
         """How full the loader's queue was, as the record has it."""
+        self.marks: list[Any] = []
+        """Edges of the step's phases on the GPU: (code, event)."""
+        self.cut: int | None = None
+        """How many of them belong to the step that ends now, where not all do."""
 
         # Of steps that hooks imply (``ImpliedSteps``):
         self.implied = False
@@ -102,7 +109,8 @@ class TrainingState:
         self.boundary_ns = 0
         """Where the step ended if the same optimizer steps again: the first forward after the last optimizer step."""
         self.mark = 0
-        """How many numbers of ``phases`` were there then."""
+        self.marks_before = 0
+        """How many numbers of ``phases``, and ``marks``, were there then."""
         self.closure_ran = False
         """Has a backward ended since the optimizer's step began, inside it?"""
         self.had_forward = False
