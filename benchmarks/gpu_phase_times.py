@@ -2,7 +2,7 @@
 
     python benchmarks/gpu_phase_times.py [--steps 20]
 
-Two GPTs train with hooks and nothing else (bf16 autocast, AdamW): one of 12 layers and width 768 on 16 x 1024 tokens,
+Two GPTs train with hooks and nothing else (bf16 autocast, AdamW): one of 12 layers and width 768 on 64 x 1024 tokens,
 which keeps the GPU busy, and one of 6 layers and width 384 on 16 x 256, which the host cannot launch fast enough while
 it is profiled. For some steps torch.profiler runs along. A phase of Kineto's is from the first to the last of the
 kernels and copies that were launched while the phase lasted on the host, on whatever thread. On a GPU that idles,
@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 from char_gpt import CharGPT, loss_of
 
 PHASES = ("forward", "backward", "optimizer")
-MODELS = {"12 layers, 16 x 1024 tokens": (12, 768, 1024), "6 layers, 16 x 256 tokens": (6, 384, 256)}
+MODELS = {"12 layers, 64 x 1024 tokens": (12, 768, 64, 1024), "6 layers, 16 x 256 tokens": (6, 384, 16, 256)}
 
 
 def ranges() -> None:
@@ -90,12 +90,12 @@ def main() -> None:
         compare(name, *size, options.steps)
 
 
-def compare(title: str, layers: int, width: int, length: int, count: int) -> None:
+def compare(title: str, layers: int, width: int, batch: int, length: int, count: int) -> None:
     """Train one model and print its rows."""
     torch.manual_seed(0)
     model = CharGPT(length, width, layers, heads=12).cuda()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
-    text = torch.randint(0, 96, (16, length), device="cuda")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    text = torch.randint(0, 96, (batch, length), device="cuda")
 
     def steps(count: int) -> None:
         for _ in range(count):

@@ -5,6 +5,7 @@ Above the budget it goes a level down, well below it up again, and says so. The 
 on the training thread.
 """
 
+import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from otel_train import guard, instrumentation
-from otel_train.hooks.gpu_timing import GpuTimer
+from otel_train.hooks.gpu_timing import READING, GpuTimer
 from otel_train.names import LEVEL, LEVEL_NAME, LEVEL_SHARE, LEVEL_STEP_TIME
 from otel_train.recorder.calibration import Calibration
 from otel_train.recorder.hot_path import Recorder
@@ -37,6 +38,9 @@ LOOK_FOR_GPU_STEPS = 20
 
 MARKS = 8
 """Edges of phases in a usual step: data, forward, backward and optimizer, two each."""
+
+GPU_BUDGET = 0.25
+"""The part of the budget that GPU times may take: so rarely is a step timed. On a 10 ms step it is one in three."""
 
 
 class Levels:
@@ -81,6 +85,11 @@ class Levels:
     def dropped(self) -> int:
         """Steps whose GPU time could not be had."""
         return self._timer.dropped if self._timer is not None else 0
+
+    @property
+    def timed_every(self) -> int:
+        """One step in so many has its GPU times; 0 without a GPU."""
+        return self._timer.every if self._timer is not None else 0
 
     @property
     def mark_us(self) -> float:
@@ -139,7 +148,10 @@ class Levels:
         if timer is not None:
             after_step.append(self._step_over)
         self.current = level
-        self._recorder.change(level != STEPS, None if timer is None else timer.mark)
+        if timer is None:
+            self._recorder.change(level != STEPS, None)
+        else:
+            self._recorder.change(True, timer.mark, timer.next_step)
         if self._recorder.is_active:
             self._implied.activate()
 
@@ -162,14 +174,16 @@ class Levels:
         step_ns = float(np.median(records["duration_ns"]))
         if self.current != STEPS:
             self._phases_a_step = float(np.mean(records["phase_count"]))
-        self.share = self.cost_ns(self.current) / max(step_ns, 1.0)
+        step_ns = max(step_ns, 1.0)
+        self._choose_timed_steps(step_ns)
+        self.share = self.cost_ns(self.current) / step_ns
         highest = GPU if self._timer is not None else min(self._wanted, PHASES, key=ORDER.index)
         index = ORDER.index(self.current)
         if self.share > self._budget and index > 0:
             self._go(ORDER[index - 1], step_ns, "above")
         elif index < ORDER.index(highest):
             above = ORDER[index + 1]
-            if self.cost_ns(above) / max(step_ns, 1.0) < self._budget * UP_AGAIN:
+            if self.cost_ns(above) / step_ns < self._budget * UP_AGAIN:
                 self._go(above, step_ns, "well below")
 
     def cost_ns(self, level: str) -> float:
@@ -182,8 +196,17 @@ class Levels:
         if level != STEPS:
             cost += phases * measured.phase_ns
         if level == GPU and self._timer is not None:
-            cost += self._timer.mark_ns * max(2 * self._phases_a_step, MARKS)
+            cost += self._timed_step_ns() / self._timer.every
         return cost
+
+    def _timed_step_ns(self) -> float:
+        """What GPU times cost a step that has them."""
+        marks = max(2 * self._phases_a_step, MARKS)
+        return self._timer.mark_ns * marks * (1 + READING) if self._timer is not None else 0.0
+
+    def _choose_timed_steps(self, step_ns: float) -> None:
+        if self._timer is not None and self._budget:
+            self._timer.every = max(math.ceil(self._timed_step_ns() / (step_ns * self._budget * GPU_BUDGET)), 1)
 
     def _go(self, level: str, step_ns: float, where: str) -> None:
         share, budget = self.share or 0.0, self._budget or 0.0

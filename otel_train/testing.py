@@ -87,7 +87,7 @@ class ScalarRecord:
 
 @dataclass(frozen=True)
 class GpuRecord:
-    """What a step was on the GPU: seconds by phase, of ``data_wait`` what it waited. Memory in bytes, None if not read."""
+    """What a step was on the GPU: seconds by phase, of ``data_wait`` what it waited; bytes of memory where known."""
 
     step: int
     phases: dict[str, float]

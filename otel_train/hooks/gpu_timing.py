@@ -18,6 +18,9 @@ MOST_UNDER_WAY = 64
 MEMORY_EVERY_NS = 25_000_000
 """The allocator is asked once in so long at most: 23 µs."""
 
+READING = 0.6
+"""What reading a step's events costs, as a part of what recording them did."""
+
 TRIALS = 40
 
 Sink = Callable[[int, int, list[int | float], "tuple[int, int, int, int] | None"], None]
@@ -37,12 +40,16 @@ class GpuTimer:
         self._device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
         self._clock = clock
         self._sink = sink
-        self._capturing: Callable[[], bool] = torch.cuda.is_current_stream_capturing
+        self._capturing: Callable[[], bool] = torch._C._cuda_isCurrentStreamCapturing
         self._free: list[Any] = []
         self._marks = marks
         self._under_way: deque[tuple[int, int, list[Mark], Any]] = deque()
         self._spoiled = False
+        self._on = True
+        self._steps = 0
         self._memory_ns = 0
+        self.every = 1
+        """One step in so many is timed."""
         self.marked = 0
         """Events recorded so far, those of a step counted at its end."""
         self.dropped = 0
@@ -61,6 +68,8 @@ class GpuTimer:
             stream_of = self._torch.cuda.current_stream
 
         def mark(code: int) -> None:
+            if not self._on:
+                return
             if capturing():
                 self._spoiled = True
                 return
@@ -89,6 +98,8 @@ class GpuTimer:
         """A step of that number was recorded: keep its events, the first ``cut``, and read those that were passed."""
         if self._capturing():
             return
+        if cut is None:
+            self.next_step()
         marks, spoiled = self._marks[:cut], self._spoiled
         self.marked += len(marks)
         del self._marks[:cut]
@@ -100,6 +111,11 @@ class GpuTimer:
             now = self._clock()
             self._under_way.append((number, now, marks, self._memory(now)))
         self._resolve()
+
+    def next_step(self) -> None:
+        """What is marked from now on is another step's: is it one of those that are timed?"""
+        self._steps += 1
+        self._on = self._steps % self.every == 0
 
     def _memory(self, now: int) -> "tuple[int, int, int, int] | None":
         if now - self._memory_ns < MEMORY_EVERY_NS:

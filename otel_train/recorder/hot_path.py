@@ -29,6 +29,7 @@ from otel_train.recorder.amounts import as_amount, as_number
 from otel_train.recorder.failures import describe, error_type
 from otel_train.recorder.phase_slots import SLOT_FIELDS, merge
 from otel_train.recorder.sidelines import Sidelines
+from otel_train.recorder.signals import nothing
 from otel_train.recorder.training_state import WAIT_FIELDS, TrainingState
 from otel_train.runlog.events import Event
 from otel_train.runlog.layout import (
@@ -92,6 +93,8 @@ class Recorder:
         self._nesting_token: Any = None
         self.mark: Callable[[int], None] | None = None
         """Marks the edge of one of the step's own phases on the GPU: its id, twice, plus one for its end."""
+        self.next_marks: Callable[[], None] = nothing
+        """Says that marks from now on are the next step's, though this one is not over yet."""
         self.waited: Callable[..., None] = self.add_wait
         """``add_wait``, and the mark that goes with it."""
         self.after_step: list[Callable[[], None]] = []
@@ -133,9 +136,11 @@ class Recorder:
             self._undo.append(scopes.install(scopes.Phase, *methods))
         return self._deactivate
 
-    def change(self, with_phases: bool, mark: Callable[[int], None] | None) -> None:
+    def change(
+        self, with_phases: bool, mark: Callable[[int], None] | None, next_marks: Callable[[], None] = nothing
+    ) -> None:
         """Record at another level from now on. Between two steps, on the training thread."""
-        self.with_phases, self.mark = with_phases, mark
+        self.with_phases, self.mark, self.next_marks = with_phases, mark, next_marks
         if self._undo:
             self._deactivate()
             self.activate()

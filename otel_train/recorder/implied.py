@@ -168,11 +168,12 @@ class ImpliedSteps:
             now = clock()
             if get_ident() != state.thread or (state.start_ns is None and not begin(now)):
                 return
-            state.optimizer_depth += 1
-            if state.optimizer_depth > 1:
+            if state.optimizer_depth:
+                state.optimizer_depth += 1
                 return
             if stepped and state.implied and id(optimizer) in stepped:
                 split(now)
+            state.optimizer_depth = 1
             if not state.in_backward:
                 state.optimizer_from_ns = now
                 state.closure_ran = False
@@ -251,6 +252,8 @@ class ImpliedSteps:
             return
         if state.stepped and not state.boundary_ns:
             state.boundary_ns, state.mark, state.marks_before = now, len(state.phases), len(state.marks)
+            if state.loader is None:
+                self._recorder.next_marks()
         state.unusual = False
 
     def _split(self, now: int) -> None:
@@ -262,7 +265,7 @@ class ImpliedSteps:
         del phases[mark:]
         state.cut = state.marks_before if state.boundary_ns else None
         self._close(boundary)
-        state.cut = None
+        state.cut = state.loader = None
         state.number += 1
         state.start_ns, state.implied, state.trained, state.in_backward = boundary, True, True, in_backward
         state.had_forward = any(what & 0xFF == FORWARD_PHASE.id for what in later[::SLOT_FIELDS])
