@@ -1,5 +1,7 @@
 """OpenTelemetry for PyTorch training: every step on record, from there to any backend."""
 
+from typing import TYPE_CHECKING, Any
+
 from otel_train.api import (
     log,
     timed,
@@ -15,6 +17,19 @@ from otel_train.errors import AlreadyInitialized, OtelTrainError, RunLogError, R
 from otel_train.run import RunHandle, init, shutdown
 from otel_train.version import __version__
 
+if TYPE_CHECKING:
+    from otel_train.instrumentor import TorchInstrumentor
+
+
+def __getattr__(name: str) -> Any:
+    """``TorchInstrumentor``, whose base class is OpenTelemetry's, is imported when it is asked for."""
+    if name == "TorchInstrumentor":
+        from otel_train.instrumentor import TorchInstrumentor
+
+        return TorchInstrumentor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "AlreadyInitialized",
     "OtelTrainError",
@@ -22,6 +37,7 @@ __all__ = [
     "RunLogError",
     "RunNotFound",
     "SettingsError",
+    "TorchInstrumentor",
     "UnknownFormat",
     "__version__",
     "init",

@@ -4,9 +4,8 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
-from typing import Any
 
-from otel_train import guard
+from otel_train import active, guard
 from otel_train.errors import OtelTrainError
 from otel_train.recorder.signals import signals
 
@@ -22,6 +21,7 @@ _watched: set[str] = set()
 """Modules whose import is watched: once for the process, it cannot be taken back."""
 
 _on = False
+_begin_run: Callable[[], object] | None = None
 
 
 def instrument(begin_run: Callable[[], object] | None = None) -> None:
@@ -29,10 +29,12 @@ def instrument(begin_run: Callable[[], object] | None = None) -> None:
 
     ``begin_run`` is called at the first sign of training, unless a run is going on then.
     """
-    global _on
+    global _on, _begin_run
     _on = True
     if begin_run is not None:
-        signals.begin_run = lambda: _begin(begin_run)
+        _begin_run = begin_run
+        if active.session is None:
+            signals.begin_run = _begin
     for module in SURFACES:
         if module not in _watched:
             from wrapt import register_post_import_hook
@@ -45,8 +47,8 @@ def instrument(begin_run: Callable[[], object] | None = None) -> None:
 
 def uninstrument() -> None:
     """Take every hook back: torch and the frameworks are as they were."""
-    global _on
-    _on = False
+    global _on, _begin_run
+    _on, _begin_run = False, None
     signals.begin_run = None
     while _undo:
         name, undo = _undo.popitem()
@@ -83,9 +85,16 @@ def _install(name: str, module: ModuleType) -> Callable[[], None]:
     return undo
 
 
-def _begin(begin_run: Callable[[], Any]) -> None:
+def await_training() -> None:
+    """In a forked child, whose parent's run is not its own: a first step begins one here."""
+    if _begin_run is not None:
+        signals.begin_run = _begin
+
+
+def _begin() -> None:
     """A wrong setting must not stop a training that knows nothing of otel_train."""
     try:
-        begin_run()
+        if _begin_run is not None:
+            _begin_run()
     except OtelTrainError as error:
         guard.warn_once("begin", "otel_train does not record this training: %s", error)

@@ -18,7 +18,7 @@ from otel_train import active, guard
 from otel_train.clock import Anchor, Clock
 from otel_train.errors import OtelTrainError
 from otel_train.identity import Identity, describe_process, identify, script_name
-from otel_train.instrumentation import is_instrumented
+from otel_train.instrumentation import await_training, instrument, is_instrumented, uninstrument
 from otel_train.keeper import GOVERN_EVERY_S, HEALTH_EVERY_S, MEMORY_EVERY_S, TICK_S, Keeper, health_event
 from otel_train.levels import Levels
 from otel_train.recorder import scopes
@@ -81,6 +81,9 @@ class Session:
 
     def start(self) -> None:
         """Record from now on."""
+        if self.settings.instrument and not is_instrumented():
+            instrument()
+            self._undo.append(uninstrument)
         self._undo.append(self.recorder.activate())
         self._undo.append(self.implied.activate())
         self.levels.start()
@@ -280,6 +283,7 @@ def _after_fork_in_child() -> None:
     if session is not None:
         with contextlib.suppress(Exception):
             session.abandon()
+            await_training()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -53,6 +53,13 @@ class Settings:
     enabled: bool = setting(
         True, flag, "OTEL_TRAIN_ENABLED", "Record at all. Off by itself where OTEL_SDK_DISABLED=true."
     )
+    instrument: bool = setting(
+        False,
+        flag,
+        "OTEL_TRAIN_INSTRUMENT",
+        "Zero code: see torch and the frameworks without a word in the script. In the environment it is enough by "
+        "itself; see zero-code.md.",
+    )
     dir: Path = setting(default_directory, path, "OTEL_TRAIN_DIR", "Where runs are recorded.")
     level: str = setting(
         "gpu",
@@ -121,6 +128,9 @@ SECRET = frozenset({"headers"})
 
 IN_MILLISECONDS = frozenset({"metric_interval_s"})
 
+DECLARATIVE = ("instrumentation/development", "python", "torch")
+"""Where ``OTEL_CONFIG_FILE`` has the options of this instrumentation."""
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -150,7 +160,7 @@ def load_with_sources(given: Mapping[str, Any] | None = None, environ: Mapping[s
 
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         values["enabled"], sources["enabled"] = False, "OTEL_SDK_DISABLED"
-    layers = [_from_file(environ), _from_environment(environ), _from_code(given or {})]
+    layers = [_from_declarative(environ), _from_file(environ), _from_environment(environ), _from_code(given or {})]
     preset = next((raw for layer in reversed(layers) for _, key, raw, _, _ in layer if key == "preset"), None)
     for key, value in PRESETS.get(str(preset), {}).items():
         values[key], sources[key] = value, f"preset {preset}"
@@ -200,14 +210,33 @@ def _from_environment(environ: Mapping[str, str]) -> list[Entry]:
 
 def _from_file(environ: Mapping[str, str]) -> list[Entry]:
     at = environ.get("OTEL_TRAIN_CONFIG", "").strip()
-    if not at:
-        return []
+    return _entries_of(at, _read_yaml("OTEL_TRAIN_CONFIG", at, environ)) if at else []
+
+
+def _from_declarative(environ: Mapping[str, str]) -> list[Entry]:
+    """The options of this instrumentation in OpenTelemetry's declarative configuration."""
+    at = environ.get("OTEL_CONFIG_FILE", "").strip()
+    content = _read_yaml("OTEL_CONFIG_FILE", at, environ) if at else {}
+    for key in DECLARATIVE:
+        content = content.get(key) or {} if isinstance(content, dict) else {}
+    return _entries_of(f"{at} ({'.'.join(DECLARATIVE)})", content) if content else []
+
+
+def _read_yaml(variable: str, at: str, environ: Mapping[str, str]) -> Any:
+    """The content of a file, with ``${NAME}`` and ``${NAME:-default}`` from the environment."""
     import yaml
 
+    def value_of(match: "re.Match[str]") -> str:
+        return environ.get(match[1]) or match[2] or ""
+
     try:
-        content = yaml.safe_load(Path(at).expanduser().read_text()) or {}
+        text = re.sub(r"\$\{(?:env:)?(\w+)(?::-([^}]*))?\}", value_of, Path(at).expanduser().read_text())
+        return yaml.safe_load(text) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise SettingsError(f"OTEL_TRAIN_CONFIG={at} cannot be read as YAML: {error}") from error
+        raise SettingsError(f"{variable}={at} cannot be read as YAML: {error}") from error
+
+
+def _entries_of(at: str, content: Any) -> list[Entry]:
     if not isinstance(content, dict):
         raise SettingsError(f"{at} holds {type(content).__name__}; allowed is a mapping of settings: level: steps")
     known = {one.name: one for one in fields(Settings)}

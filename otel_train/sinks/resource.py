@@ -1,12 +1,14 @@
 """The resource: what stays the same for the whole run, from ``run.json``. Missing is missing."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import Resource, ResourceDetector
 from opentelemetry.sdk.version import __version__ as sdk_version
 
 from otel_train import names
+from otel_train.identity import identify
 from otel_train.sinks.spans import attribute_value
 
 DESCRIBED = ("hardware", "software", "git", "launcher")
@@ -37,6 +39,24 @@ def make_resource(identity: dict[str, Any]) -> Resource:
         found[name] = identity.get(name.removeprefix(names.PREFIX))
     found[names.RUN_ID] = identity["run_id"]
     return Resource({key: attribute_value(value) for key, value in found.items() if value is not None})
+
+
+class TrainingResourceDetector(ResourceDetector):
+    """For an application's own providers: the place of this process in its job, as the launcher says it.
+
+    The run id is there where every rank finds it by itself, which a process on its own does not: it takes the time and
+    chance, when its run begins.
+    """
+
+    def detect(self) -> Resource:
+        """Rank, local rank, world size, the launcher's variables, and the run id."""
+        given = os.environ.get("OTEL_TRAIN_RUN_ID")
+        identity = identify(run_id=given)
+        found: dict[str, Any] = {names.RANK: identity.rank, names.WORLD_SIZE: identity.world_size}
+        found |= {names.LOCAL_RANK: identity.local_rank} if identity.local_rank is not None else {}
+        found |= {names.RUN_ID: identity.run_id} if given or identity.world_size > 1 else {}
+        found |= dict(_flat(f"{names.PREFIX}launcher", identity.launcher))
+        return Resource(found)
 
 
 def _flat(prefix: str, content: Any) -> Iterator[tuple[str, Any]]:
