@@ -11,12 +11,19 @@ from otel_train.errors import OtelTrainError
 from otel_train.recorder.signals import signals
 
 SURFACES: dict[str, tuple[str, ...]] = {
-    "torch": ("data_loader", "forward", "backward", "optimizer", "grad_scaler"),
+    "torch": ("data_loader", "forward", "backward", "optimizer", "grad_scaler", "checkpoint"),
+    "torch.distributed.checkpoint": ("distributed_checkpoint",),
+    "safetensors.torch": ("safetensors_files",),
+    "transformers.trainer": ("trainer_checkpoint",),
+    "lightning.pytorch": ("lightning_checkpoint",),
+    "lightning.fabric.plugins.io.torch_io": ("lightning_checkpoint_io",),
+    "pytorch_lightning": ("lightning_checkpoint",),
+    "lightning_fabric.plugins.io.torch_io": ("lightning_checkpoint_io",),
 }
 """By module, the files in ``hooks/`` (or, with a dot, of otel_train) whose ``install(module) -> undo`` it takes."""
 
-_undo: dict[str, Callable[[], None]] = {}
-"""What is in place: the undo of each hook, by its name."""
+_undo: dict[tuple[str, str], Callable[[], None]] = {}
+"""What is in place: the undo of each hook, by its module and its name."""
 
 _watched: set[str] = set()
 """Modules whose import is watched: once for the process, it cannot be taken back."""
@@ -49,7 +56,7 @@ def uninstrument() -> None:
     _on = False
     signals.begin_run = None
     while _undo:
-        name, undo = _undo.popitem()
+        (_, name), undo = _undo.popitem()
         with guard.guarded(f"hook {name}"):
             undo()
 
@@ -63,9 +70,9 @@ def _imported(module: ModuleType) -> None:
     if not _on:
         return
     for name in SURFACES[module.__name__]:
-        if name not in _undo:
+        if (module.__name__, name) not in _undo:
             with guard.guarded(f"hook {name}"):
-                _undo[name] = _install(name, module)
+                _undo[module.__name__, name] = _install(name, module)
 
 
 def _install(name: str, module: ModuleType) -> Callable[[], None]:

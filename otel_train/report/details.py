@@ -14,6 +14,7 @@ from otel_train.report.sections import columns
 
 MOST_SCALARS = 12
 MOST_FAILED_SHOWN = 8
+MOST_STAGES = 6
 
 
 def scalars(summary: Summary, curve_width: int) -> RenderableType | None:
@@ -53,6 +54,8 @@ def events(summary: Summary) -> RenderableType | None:
         beside = checkpoint.time_s - checkpoint.blocking_s
         extra = f"{text.seconds(beside)} beside the training" if beside > 0 else ""
         _event(table, f"checkpoint {kind}", checkpoint.count, checkpoint.time_s, last, extra, path)
+        for name, stage in sorted(checkpoint.stages.items(), key=lambda each: -each[1].time_s)[:MOST_STAGES]:
+            _event(table, f"  {name}", stage.count, stage.time_s)
     for name, total in summary.evaluations.items():
         _event(table, f"evaluation {name}", total.count, total.time_s)
     if summary.epochs.count:
@@ -154,6 +157,9 @@ def ourselves(summary: Summary) -> RenderableType | None:
     if summary.counts.lost:
         lost = text.plural(summary.counts.lost, "older step")
         lines.append(f"Not on disk any more: {lost} (OTEL_TRAIN_MAX_DISK). All figures are of the rest.")
+    if summary.checkpoints_left_out:
+        calls = text.plural(int(summary.checkpoints_left_out), "call")
+        lines.append(f"{calls} of torch.save, torch.load and the like were small or read data: no checkpoints.")
     if summary.records_dropped:
         lines.append(f"{text.plural(int(summary.records_dropped), 'record')} could not be kept or sent.")
     return Text("\n".join(lines), style="dim") if lines else None
