@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import pytest
@@ -340,8 +341,9 @@ def test_the_hook_is_the_function_to_everybody_else():
 
 
 def test_compiled_code_has_the_same_graphs(tmp_path):
-    """A function that saves in its middle is compiled into as many graphs as without the hook, and is recorded."""
+    """A function that saves in its middle has as many graphs and breaks as without the hook, and is recorded."""
     from torch._dynamo.testing import CompileCounter
+    from torch._dynamo.utils import counters
 
     def function(x):
         y = x * 2
@@ -350,9 +352,12 @@ def test_compiled_code_has_the_same_graphs(tmp_path):
 
     def graphs():
         torch._dynamo.reset()
+        counters.clear()
         counter = CompileCounter()
-        torch.compile(function, backend=counter)(torch.ones(3))
-        return counter.frame_count
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            torch.compile(function, backend=counter)(torch.ones(3))
+        return counter.frame_count, sum(counters["graph_break"].values())
 
     plain = graphs()
     with hooked() as run:

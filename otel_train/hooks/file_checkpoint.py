@@ -107,6 +107,7 @@ def traced(function: Callable[..., Any], kind: str, call: str, place: int, name:
             return function(*args, **kwargs)
 
     skip_in_compiled_code(traced_call)
+    traced_call.__dict__["_torchdynamo_disable"] = True  # dynamo calls it, as torch.save itself, and traces nothing
     return traced_call
 
 
