@@ -77,8 +77,9 @@ class Checkpoint(EventScope):
         if size is None and self._size_of_stages and not (self._failed or self._goes_on):
             size = self._size_of_stages
         attributes = self._role(recorder)
-        if self.path is not None:
-            attributes[CHECKPOINT_PATH] = self.path
+        path = self.path or (self._outer.path if self._outer is not None else None)
+        if path is not None:
+            attributes[CHECKPOINT_PATH] = path
         if size is None:
             return attributes
         if self._outer is not None:

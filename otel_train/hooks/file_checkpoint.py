@@ -30,6 +30,9 @@ SHORT_NS = 10_000_000
 LONG_NS = 1_000_000_000
 BURST = 100
 
+UNTOLD = (AttributeError, OSError, ValueError, TypeError, NotImplementedError)
+"""What a thing raises that is no file, is closed, or does not know."""
+
 DATA_READERS = ("torch.utils.data.", "torchdata.", "otel_train.traced_loader")
 
 
@@ -136,11 +139,11 @@ def path_of(file: Any) -> str | None:
 
 def size_to_load(file: Any) -> int | None:
     """Bytes of what is about to be read; None where only reading would tell."""
-    if isinstance(file, io.BytesIO):
-        return file.getbuffer().nbytes
     try:
+        if isinstance(file, io.BytesIO):
+            return file.getbuffer().nbytes
         return os.fstat(file.fileno()).st_size
-    except (AttributeError, OSError, ValueError):  # a path, or something that is open elsewhere
+    except UNTOLD:  # a path, or something that is open elsewhere
         path = path_of(file)
         return None if path is None else size_of(path)
 
@@ -151,5 +154,5 @@ def position_of(file: Any) -> int | None:
         return None
     try:
         return int(file.tell())
-    except (AttributeError, OSError, ValueError, TypeError):  # a pipe, say
+    except UNTOLD:  # a pipe, say
         return None
