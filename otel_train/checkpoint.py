@@ -94,13 +94,27 @@ class Checkpoint(EventScope):
     def _role(self, recorder: "Recorder") -> dict[str, Any]:
         if self._outer is not None:
             self._outer._goes_on |= self._goes_on
-            return {CHECKPOINT_STAGE: self._call or UNNAMED_STAGE}
+            return {CHECKPOINT_KIND: self._outermost_kind(), CHECKPOINT_STAGE: self._call or UNNAMED_STAGE}
         attributes = {} if self._call is None else {FUNCTION_NAME: self._call}
         if self._goes_on:
             attributes[CHECKPOINT_MODE] = STAGING
         elif recorder.sidelines.foreign_thread_name() is not None:
             attributes[CHECKPOINT_MODE] = BACKGROUND
         return attributes
+
+    def _outermost_kind(self) -> str:
+        """A stage is of its checkpoint's kind: what a save reads again, to check it, is part of the save."""
+        outermost = self
+        while outermost._outer is not None:
+            outermost = outermost._outer
+        return str(outermost.attributes[CHECKPOINT_KIND])
+
+
+class Parts(Checkpoint):
+    """One whose size is that of its stages: what lies at its path may be more, or less."""
+
+    def size(self) -> int | None:
+        return None
 
 
 def _open_here() -> list[Checkpoint]:

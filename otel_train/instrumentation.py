@@ -14,6 +14,8 @@ SURFACES: dict[str, tuple[str, ...]] = {
     "torch": ("data_loader", "forward", "backward", "optimizer", "grad_scaler", "checkpoint"),
     "torch.distributed.checkpoint": ("distributed_checkpoint",),
     "safetensors.torch": ("safetensors_files",),
+    "accelerate.accelerator": ("accelerate_checkpoint",),
+    "transformers.modeling_utils": ("pretrained_checkpoint",),
     "transformers.trainer": ("trainer_checkpoint",),
     "lightning.pytorch": ("lightning_checkpoint",),
     "lightning.fabric.plugins.io.torch_io": ("lightning_checkpoint_io",),

@@ -209,6 +209,15 @@ def test_a_save_inside_a_checkpoint_is_a_stage_of_it(tmp_path):
     assert ["checkpoint.stage", "checkpoint.stage", "checkpoint"] == [each.kind for each in run.events]
 
 
+def test_what_a_save_reads_again_is_part_of_the_save(tmp_path):
+    """A load inside a save is a stage of kind save, and no checkpoint loaded."""
+    with hooked() as run, otel_train.trace_checkpoint(tmp_path / "model.pt"):
+        torch.save(about(2), tmp_path / "model.pt")
+        torch.load(tmp_path / "model.pt")
+    assert ["torch.save", "torch.load"] == stage_names(run)
+    assert {"save"} == {event.attributes["dl.checkpoint.kind"] for event in run.events}
+
+
 def test_the_size_of_what_goes_elsewhere_is_that_of_its_stages():
     """A checkpoint to an address that is no file here has the size of what was serialised for it."""
     memory = io.BytesIO()

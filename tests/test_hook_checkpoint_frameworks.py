@@ -104,7 +104,7 @@ def test_the_trainers_checkpoint_is_one(tmp_path):
     assert [0, 1, 2, 3] == [step.step for step in run.steps]
     names = {Path(stage.attributes["dl.checkpoint.path"]).name for stage in stages(run)}
     assert {"model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"} <= names
-    assert {"torch.save", "safetensors.save_file"} == set(stage_names(run))
+    assert {"torch.save", "safetensors.save_file", "transformers.save_model"} == set(stage_names(run))
     assert before is Trainer.__dict__["_save_checkpoint"]
 
 
@@ -125,6 +125,59 @@ def test_a_trainers_checkpoint_that_fails(tmp_path):
     assert [("OSError", str(tmp_path / "checkpoint-1"))] == [
         (event.error["type"], event.attributes["dl.checkpoint.path"]) for event in checkpoints(run)
     ]
+
+
+def test_a_model_saved_at_the_end_is_one(tmp_path):
+    """Weights and arguments are stages; what else lies in the folder does not count."""
+    from transformers import Trainer, TrainingArguments
+
+    (tmp_path / "other").write_bytes(bytes(1000))
+    arguments = TrainingArguments(output_dir=str(tmp_path), report_to=[], use_cpu=True)
+    with hooked() as run:
+        Trainer(Model(), arguments).save_model()
+    (event,) = checkpoints(run)
+    assert (str(tmp_path), folder_size(tmp_path) - 1000) == (
+        event.attributes["dl.checkpoint.path"], event.attributes["dl.checkpoint.size"]
+    )  # fmt: skip
+
+
+def test_a_pretrained_model_in_several_files_is_one_checkpoint(tmp_path):
+    """The size is that of all its files of weights."""
+    from transformers import BertConfig, BertModel, modeling_utils
+
+    before = modeling_utils.safe_save_file
+    model = BertModel(BertConfig(hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2))
+    with hooked() as run:
+        model.save_pretrained(tmp_path, max_shard_size="4MB")
+    files = list(tmp_path.glob("*.safetensors"))
+    assert 1 < len(files) == stage_names(run).count("safetensors.save_file")
+    assert [sum(file.stat().st_size for file in files)] == [
+        event.attributes["dl.checkpoint.size"] for event in checkpoints(run)
+    ]
+    assert before is modeling_utils.safe_save_file
+
+
+@pytest.mark.parametrize("named_by_it", [False, True])
+def test_accelerates_state_is_one(tmp_path, named_by_it):
+    """Model, optimizer and random states are stages of one checkpoint, saved and loaded."""
+    from accelerate import Accelerator
+    from accelerate.utils import ProjectConfiguration
+
+    accelerator = Accelerator(
+        cpu=True,
+        project_config=ProjectConfiguration(project_dir=str(tmp_path), automatic_checkpoint_naming=named_by_it),
+    )
+    model = Model()
+    accelerator.prepare(model, torch.optim.AdamW(model.parameters()))
+    with hooked() as run:
+        accelerator.save_state(None if named_by_it else str(tmp_path / "state"))
+        folder = tmp_path / ("checkpoints/checkpoint_0" if named_by_it else "state")
+        accelerator.load_state(str(folder))
+    assert [("save", str(folder), folder_size(folder)), ("load", str(folder), folder_size(folder))] == [
+        tuple(event.attributes[f"dl.checkpoint.{name}"] for name in ("kind", "path", "size"))
+        for event in checkpoints(run)
+    ]
+    assert {"torch.save", "safetensors.save_file"} <= set(stage_names(run))
 
 
 # -- Lightning ---------------------------------------------------------------------------------------------------------

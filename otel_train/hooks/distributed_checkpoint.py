@@ -11,18 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from otel_train import guard
-from otel_train.checkpoint import Checkpoint
+from otel_train.checkpoint import Checkpoint, Parts
 from otel_train.hooks.patching import replace
 
 CALLS = {"save": "save", "async_save": "save", "load": "load"}
 """The functions that a script calls, and what kind of checkpoint each is."""
-
-
-class Stage(Checkpoint):
-    """One of torch's own stages. What it writes is not known apart."""
-
-    def size(self) -> int | None:
-        return None
 
 
 class Listener(logging.Handler):
@@ -48,10 +41,10 @@ class Listener(logging.Handler):
         here = self._open_here()
         name, path = str(message.get("func_name")), message.get("checkpoint_id")
         if name in CALLS:
-            scope = Checkpoint(path, CALLS[name], f"dcp.{name}")
+            scope: Checkpoint = Checkpoint(path, CALLS[name], f"dcp.{name}")
             scope.staging = name == "async_save"
         elif here and "." not in name:  # one for each key of the state dict has a dot
-            scope = Stage(None, CALLS[here[0][1]], name.lstrip("_"))
+            scope = Parts(None, CALLS[here[0][1]], name.lstrip("_"))
             if here[0][2].path is None:
                 here[0][2].path = path
         else:
