@@ -3,6 +3,7 @@
 import os
 import stat
 import threading
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 UNNAMED_STAGE = "checkpoint"
 """The stage that a ``trace_checkpoint`` inside another one is."""
 
+LONGEST_LOOK_S = 0.5
+"""How long a folder is looked at for its size: the training waits, and a shared file system may be slow to tell."""
+
 _thread = threading.local()
 
 
@@ -41,7 +45,7 @@ class Checkpoint(EventScope):
 
     def __init__(self, path: "str | os.PathLike[str] | None", kind: str, call: str | None = None) -> None:
         super().__init__({CHECKPOINT_KIND: kind})
-        self.path = path if path is None else os.fsdecode(path)
+        self.path = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else None
         self.staging = False
         """The writing goes on elsewhere when this is over, and is an event of its own."""
         self._call = call
@@ -127,11 +131,20 @@ def _open_here() -> list[Checkpoint]:
 
 
 def size_of(path: "str | os.PathLike[str]") -> int | None:
-    """Bytes of a file, or of all files in a folder; None where there is neither."""
+    """Bytes of a file, or of all files in a folder; None where there is neither, or too much to look at."""
     try:
         status = os.stat(path)
-        if not stat.S_ISDIR(status.st_mode):
-            return status.st_size
-        return sum(os.stat(os.path.join(at, name)).st_size for at, _, names in os.walk(path) for name in names)
+        return _size_of_folder(path) if stat.S_ISDIR(status.st_mode) else status.st_size
     except OSError:
         return None
+
+
+def _size_of_folder(path: "str | os.PathLike[str]") -> int | None:
+    deadline_s = time.monotonic() + LONGEST_LOOK_S
+    total = 0
+    for at, _, names in os.walk(path):
+        for name in names:
+            total += os.stat(os.path.join(at, name)).st_size
+            if time.monotonic() > deadline_s:
+                return None
+    return total

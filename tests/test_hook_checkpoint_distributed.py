@@ -130,7 +130,8 @@ def test_waiting_and_writing_of_an_asynchronous_save_are_apart(tmp_path, group):
     assert (None, "staging", "dcp.async_save") == (
         staged.thread, staged.attributes["dl.checkpoint.mode"], staged.attributes["code.function.name"]
     )  # fmt: skip
-    assert 0.2 <= staged.duration_ns / 1e9 < 0.5
+    assert 0.2 <= staged.duration_ns / 1e9
+    assert staged.end_ns < written.end_ns
     assert "dl.checkpoint.size" not in staged.attributes
     assert written.thread.startswith("AsyncCheckpointExecutor")
     assert 0.5 <= written.duration_ns / 1e9

@@ -41,10 +41,11 @@ class Model(torch.nn.Module):
 # -- safetensors -------------------------------------------------------------------------------------------------------
 
 
-def test_safetensors_files(tmp_path):
+def test_safetensors_files(tmp_path, monkeypatch):
     """A file saved and loaded is a checkpoint each, with path and size; a model goes through the same."""
     import safetensors.torch
 
+    monkeypatch.setattr("otel_train.hooks.file_checkpoint.SHORT_NS", 60_000_000_000)
     path = tmp_path / "model.safetensors"
     with hooked() as run:
         safetensors.torch.save_file({"weights": about(2)}, path)

@@ -21,7 +21,8 @@ def install(module: Any) -> Callable[[], None]:
             return save(self, model, trial, *args, **kwargs)
 
     def traced_save_model(self: Any, output_dir: Any = None, *args: Any, **kwargs: Any) -> Any:
-        with Parts(output_dir or self.args.output_dir, "save", "transformers.save_model"):
+        arguments = getattr(self, "args", None)
+        with Parts(output_dir or getattr(arguments, "output_dir", None), "save", "transformers.save_model"):
             return save_model(self, output_dir, *args, **kwargs)
 
     undos = [
