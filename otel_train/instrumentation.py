@@ -11,7 +11,16 @@ from otel_train.errors import OtelTrainError
 from otel_train.recorder.signals import signals
 
 SURFACES: dict[str, tuple[str, ...]] = {
-    "torch": ("data_loader", "forward", "backward", "optimizer", "grad_scaler", "checkpoint"),
+    "torch": (
+        "data_loader",
+        "forward",
+        "backward",
+        "optimizer",
+        "grad_scaler",
+        "gradient_clipping",
+        "zero_grad",
+        "checkpoint",
+    ),
     "torch.distributed.checkpoint": ("distributed_checkpoint",),
     "safetensors.torch": ("safetensors_files",),
     "accelerate.accelerator": ("accelerate_checkpoint",),
@@ -66,6 +75,16 @@ def uninstrument() -> None:
 def is_instrumented() -> bool:
     """Are hooks in place, or waiting for their modules?"""
     return _on
+
+
+def also(name: str, module: ModuleType) -> Callable[[], None]:
+    """Put a hook in place that is wanted only now; returns the undo. Nothing where nothing is instrumented."""
+    place = (module.__name__, name)
+    if not _on or place in _undo:
+        return lambda: None
+    with guard.guarded(f"hook {name}"):
+        _undo[place] = _install(name, module)
+    return lambda: _undo.pop(place, lambda: None)()
 
 
 def _imported(module: ModuleType) -> None:

@@ -19,6 +19,7 @@ from otel_train.runlog.events import Event
 TICK_S = 0.5
 MEMORY_EVERY_S = 5.0
 HEALTH_EVERY_S = 30.0
+GOVERN_EVERY_S = 5.0
 
 
 class Keeper(threading.Thread):

@@ -18,7 +18,9 @@ from otel_train import active, guard
 from otel_train.clock import Anchor, Clock
 from otel_train.errors import OtelTrainError
 from otel_train.identity import Identity, describe_process, identify, script_name
-from otel_train.keeper import HEALTH_EVERY_S, MEMORY_EVERY_S, TICK_S, Keeper, health_event
+from otel_train.instrumentation import is_instrumented
+from otel_train.keeper import GOVERN_EVERY_S, HEALTH_EVERY_S, MEMORY_EVERY_S, TICK_S, Keeper, health_event
+from otel_train.levels import Levels
 from otel_train.recorder import scopes
 from otel_train.recorder.calibration import Calibration, calibrate
 from otel_train.recorder.failures import describe
@@ -26,6 +28,7 @@ from otel_train.recorder.hot_path import Recorder
 from otel_train.recorder.implied import ImpliedSteps
 from otel_train.recorder.scalars import Scalars
 from otel_train.runlog.layout import FORMAT_VERSION
+from otel_train.runlog.ranklog import RankLog
 from otel_train.samplers.hardware import describe_hardware
 from otel_train.samplers.memory import COLUMNS, sample
 from otel_train.settings import Settings, recordable
@@ -55,9 +58,12 @@ class Session:
         store.write_identity(self._described)
         self._undo: list[Callable[[], None]] = [scopes.on_new_phase(self._name_phase)]
         self.recorder = Recorder(
-            clock, store.steps(), store.write_event, self._nesting(), with_phases=settings.level == "phases"
+            clock, store.steps(), store.write_event, self._nesting(), with_phases=settings.level != "steps"
         )
         self.implied = ImpliedSteps(self.recorder)
+        self.levels = Levels(
+            self.recorder, self.implied, self.calibration, settings.level, settings.overhead_budget, store.gpu
+        )
         self.scalars = Scalars(
             self.recorder, store.scalars, lambda number, name: store.write_name("scalar", number, name)
         )
@@ -69,6 +75,7 @@ class Session:
                 (float("inf"), "identity", self._complete_identity),
                 (MEMORY_EVERY_S, "memory", self._sample_memory),
                 (HEALTH_EVERY_S, "health", self._write_health),
+                (GOVERN_EVERY_S, "governor", lambda: self.levels.govern(RankLog(store).steps)),
             ]
         )
 
@@ -76,6 +83,7 @@ class Session:
         """Record from now on."""
         self._undo.append(self.recorder.activate())
         self._undo.append(self.implied.activate())
+        self.levels.start()
         active.session, active.recorder = self, self.recorder
         self._keeper.start()
         try:
@@ -104,6 +112,7 @@ class Session:
                 undo()
         with guard.guarded("shutdown"):
             self.scalars.finish()
+            self.levels.finish()
             self._keeper.stop(KEEPER_STOP_S)
             self._sample_memory()
             self._write_health()
@@ -171,6 +180,7 @@ class Session:
     def _prepare(self) -> None:
         self.recorder.steps.prepare()
         self.scalars.prepare()
+        self.levels.prepare()
         self.store.check()
 
     def _sample_memory(self) -> None:
@@ -189,12 +199,12 @@ class Session:
         )
 
     def _training_ns(self) -> float:
-        return self.recorder.steps.total * self.calibration.step_ns + self._phases_so_far() * self.calibration.phase_ns
+        measured, hook_ns = self.calibration, self.calibration.hook_ns if is_instrumented() else 0.0
+        steps, phases = self.recorder.steps.total, self._phases_so_far()
+        return steps * measured.step_ns + phases * (measured.phase_ns + hook_ns) + self.levels.marks_ns
 
     def _phases_so_far(self) -> int:
         import numpy as np
-
-        from otel_train.runlog.ranklog import RankLog
 
         for _, records in RankLog(self.store).steps.read(self._counted):
             self._phases += int(np.sum(records["phase_count"], dtype=np.int64))
@@ -224,7 +234,6 @@ class Session:
 
     def _start_progress(self) -> None:
         from otel_train.live import Progress
-        from otel_train.runlog.ranklog import RankLog
 
         total = self.settings.total_steps
         self._progress = Progress(total, RankLog(self.store))

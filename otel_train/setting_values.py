@@ -50,6 +50,19 @@ def factor(value: object) -> float:
     return _number(value, lambda number: number > 1, "a number above 1")
 
 
+def share_or_off(value: object) -> float | None:
+    """A share: ``0.01`` or ``1%``; ``off`` is no limit."""
+    text = str(value).strip().lower()
+    if text in ("off", "false", "none"):
+        return None
+    percent = text.endswith("%")
+    share = _number(text.removesuffix("%"), lambda number: number > 0, "a share such as 0.01 or 1%, or off")
+    share /= 100 if percent else 1
+    if share > 1:
+        raise ValueError("a share of at most 1, such as 0.01 or 1%, or off")
+    return share
+
+
 def _number(value: object, allowed: Callable[[float], bool], expected: str) -> float:
     try:
         number = float(str(value))

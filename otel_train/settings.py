@@ -24,16 +24,17 @@ from otel_train.setting_values import (
     positive_seconds,
     run_name,
     seconds,
+    share_or_off,
     size,
     whole_number,
 )
 
-LEVELS = ("off", "steps", "phases")
-"""What is recorded: nothing; steps and their waits for data; and their phases too."""
+LEVELS = ("off", "steps", "phases", "gpu")
+"""What is recorded: nothing; steps and their waits for data; their phases too; and what those take on a GPU."""
 
 PROTOCOLS = ("http/protobuf", "grpc")
 
-PRESETS: dict[str, dict[str, object]] = {"full_monitoring": {"level": "phases", "progress": True, "keep_every": "auto"}}
+PRESETS: dict[str, dict[str, object]] = {"full_monitoring": {"level": "gpu", "progress": True, "keep_every": "auto"}}
 """Settings that a preset gives; any of them can still be given by itself."""
 
 
@@ -53,7 +54,19 @@ class Settings:
         True, flag, "OTEL_TRAIN_ENABLED", "Record at all. Off by itself where OTEL_SDK_DISABLED=true."
     )
     dir: Path = setting(default_directory, path, "OTEL_TRAIN_DIR", "Where runs are recorded.")
-    level: str = setting("phases", choice(*LEVELS), "OTEL_TRAIN_LEVEL", "off, steps (steps and data waits) or phases.")
+    level: str = setting(
+        "gpu",
+        choice(*LEVELS),
+        "OTEL_TRAIN_LEVEL",
+        "off, steps (steps and data waits), phases, or gpu (phases, and what they take on the GPU where there is one): "
+        "the highest level; the budget may ask for a lower one.",
+    )
+    overhead_budget: float | None = setting(
+        0.01,
+        share_or_off,
+        "OTEL_TRAIN_OVERHEAD_BUDGET",
+        "What otel_train may cost of a step: 0.01 or 1%. Above it the level goes down. off: no limit.",
+    )
     max_disk: int = setting(
         512 * 2**20, size, "OTEL_TRAIN_MAX_DISK", "Bytes kept for each rank of a run; the oldest records go first."
     )

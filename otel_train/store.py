@@ -10,14 +10,14 @@ from typing import Any
 
 from otel_train import guard
 from otel_train.runlog.events import Event, EventWriter
-from otel_train.runlog.layout import NAMES, RESOURCES, RUN_JSON, SCALAR_STRUCT, STEP_BYTES, rank_folder
+from otel_train.runlog.layout import GPU_BYTES, NAMES, RESOURCES, RUN_JSON, SCALAR_STRUCT, STEP_BYTES, rank_folder
 from otel_train.runlog.segments import SegmentWriter
 from otel_train.runlog.storage import Folder, Memory, Storage
 
 MEMORY_BYTES = 32 * 2**20
 """What is kept of a run that has no directory: 100,000 steps and more."""
 
-SHARES = {"steps": 0.75, "scalars": 0.15, "events": 0.10}
+SHARES = {"steps": 0.45, "gpu": 0.30, "scalars": 0.15, "events": 0.10}
 """How the disk allowed to a rank is divided."""
 
 MOST_ATTEMPTS = 1000
@@ -85,6 +85,10 @@ class Store:
     def scalars(self) -> SegmentWriter:
         """The writer of ``log()`` values."""
         return SegmentWriter(self, "scalars", SCALAR_STRUCT.size, self._share("scalars"))
+
+    def gpu(self) -> SegmentWriter:
+        """The writer of what steps were on the GPU."""
+        return SegmentWriter(self, "gpu", GPU_BYTES, self._share("gpu"))
 
     def write_event(self, event: Event) -> None:
         """Append an event; when the disk refuses it, to memory."""

@@ -21,7 +21,7 @@ from otel_train.runlog.layout import CHILD_SPANS, EVALUATION, FAILED, MERGED, MI
 from otel_train.runlog.ranklog import RankLog
 from otel_train.runlog.storage import Memory
 
-__all__ = ["FakeClock", "PhaseRecord", "Recording", "ScalarRecord", "StepRecord", "record"]
+__all__ = ["FakeClock", "GpuRecord", "PhaseRecord", "Recording", "ScalarRecord", "StepRecord", "record"]
 
 
 class FakeClock:
@@ -86,6 +86,18 @@ class ScalarRecord:
 
 
 @dataclass(frozen=True)
+class GpuRecord:
+    """What a step was on the GPU: seconds by phase, of ``data_wait`` what it waited. Memory in bytes, None if not read."""
+
+    step: int
+    phases: dict[str, float]
+    allocated: int | None
+    reserved: int | None
+    peak: int | None
+    retries: int | None
+
+
+@dataclass(frozen=True)
 class Recording:
     """What a run recorded so far; readable while it goes on and after it ended."""
 
@@ -106,6 +118,12 @@ class Recording:
             for _, records in self.log.scalars.read()
             for record in records
         ]
+
+    @property
+    def gpu(self) -> list[GpuRecord]:
+        """What the steps were on the GPU, of those that it has passed."""
+        names = self.log.names("phase")
+        return [_gpu(record, names) for _, records in self.log.gpu.read() for record in records]
 
     @property
     def events(self) -> list[Event]:
@@ -160,6 +178,16 @@ def _step(record: Any, names: dict[int, str]) -> StepRecord:
         ),
         skipped=bool(flags & SKIPPED),
         queue=int(record["queue"]) - 1 if record["queue"] else None,
+    )
+
+
+def _gpu(record: Any, names: dict[int, str]) -> GpuRecord:
+    slots = record["phases"][: int(record["phase_count"])]
+    known = int(record["reserved"]) >= 0
+    return GpuRecord(
+        int(record["step"]),
+        {names[int(slot["phase"])]: float(slot["duration_ns"]) / 1e9 for slot in slots},
+        *(int(record[name]) if known else None for name in ("allocated", "reserved", "peak", "retries")),
     )
 
 

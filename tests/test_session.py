@@ -54,7 +54,7 @@ def test_what_run_json_knows():
     assert os.cpu_count() == identity["hardware"]["cpu"]["count"]
     assert identity["hardware"]["memory_bytes"] > 1 << 20
     assert {"team": "a"} == identity["resource_attributes"]
-    assert {"step_ns", "phase_ns", "data_wait_ns"} == set(identity["calibration"])
+    assert {"step_ns", "phase_ns", "data_wait_ns", "hook_ns"} == set(identity["calibration"])
     assert "local_rank" not in identity, "missing is missing"
 
 

@@ -16,7 +16,8 @@ def install(torch: Any) -> Callable[[], None]:
     backward = torch.autograd.backward
 
     def traced_backward(*args: Any, **kwargs: Any) -> Any:
-        signals.backward_began()
+        if not signals.backward_began():
+            return backward(*args, **kwargs)
         try:
             return backward(*args, **kwargs)
         finally:

@@ -15,4 +15,5 @@ def skip_in_compiled_code(function: Callable[..., Any]) -> None:
         from torch._C._dynamo.eval_frame import _FrameAction, _FrameExecStrategy, set_code_exec_strategy
     except ImportError:
         return
+    function._torchdynamo_disable = True  # type: ignore[attr-defined]  # else it tries to inline it first, and warns
     set_code_exec_strategy(function.__code__, _FrameExecStrategy(_FrameAction.SKIP, _FrameAction.DEFAULT))

@@ -63,6 +63,7 @@ class _Models:
         if id(module) in self._wrapped and self._wrapped[id(module)][0]() is module:
             return
         before = module.__dict__.get("_compiled_call_impl")
+        signals.device = next(module.parameters()).device
         timed = _timed(self._torch, weakref.ref(module), before)
         module._compiled_call_impl = timed
         forget = self._wrapped.pop
@@ -96,7 +97,8 @@ def _timed(torch: Any, reference: "weakref.ref[Any]", compiled: Callable[..., An
         if is_compiling():
             return call(*args, **kwargs)
         if is_grad_enabled():
-            signals.forward_began()
+            if not signals.forward_began():
+                return call(*args, **kwargs)
             try:
                 return call(*args, **kwargs)
             finally:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from otel_train.hooks.compiled import skip_in_compiled_code
+from otel_train.hooks.patching import all_of
 from otel_train.recorder.signals import signals
 
 
@@ -22,9 +23,4 @@ def install(torch: Any) -> Callable[[], None]:
     skip_in_compiled_code(after_step)
     before = register_optimizer_step_pre_hook(before_step)
     after = register_optimizer_step_post_hook(after_step)
-
-    def undo() -> None:
-        before.remove()
-        after.remove()
-
-    return undo
+    return all_of((before.remove, after.remove))

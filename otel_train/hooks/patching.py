@@ -1,7 +1,7 @@
 """Replacing an attribute of a module or class, and putting it back."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
@@ -19,3 +19,14 @@ def replace(owner: Any, name: str, function: Callable[..., Any]) -> Callable[[],
             setattr(owner, name, original)
 
     return undo
+
+
+def all_of(undo: Iterable[Callable[[], None]]) -> Callable[[], None]:
+    """One undo for several, the last first."""
+    steps = list(undo)
+
+    def undo_all() -> None:
+        for step in reversed(steps):
+            step()
+
+    return undo_all

@@ -21,11 +21,13 @@ STEPS = 40
 
 @dataclass(frozen=True)
 class Calibration:
-    """Nanoseconds of the training thread for a step without phases, for each phase, and for each wait for data."""
+    """Nanoseconds of the training thread for a step without phases, for each phase, for each wait for data, and for a
+    hook's own function around a call."""
 
     step_ns: float
     phase_ns: float
     data_wait_ns: float
+    hook_ns: float = 0.0
 
 
 def calibrate() -> Calibration:
@@ -58,7 +60,33 @@ def calibrate() -> Calibration:
     bare, phased, waited = (
         statistics.median(_time(loop) for _ in range(ROUNDS)) for loop in (plain, with_phase, with_wait)
     )
-    return Calibration(bare, max(phased - bare, 0.0), max(waited - bare, 0.0))
+    return Calibration(bare, max(phased - bare, 0.0), max(waited - bare, 0.0), _hook_ns())
+
+
+def _hook_ns() -> float:
+    """What a function around another costs, without what it records."""
+
+    def nothing(*args: object, **kwargs: object) -> bool:
+        return True
+
+    def hook(*args: object, **kwargs: object) -> object:
+        if not nothing():
+            return nothing(*args, **kwargs)
+        try:
+            return nothing(*args, **kwargs)
+        finally:
+            nothing()
+
+    def hooked() -> None:
+        for _ in range(STEPS):
+            hook(1, key=2)
+
+    def plain() -> None:
+        for _ in range(STEPS):
+            nothing(1, key=2)
+
+    with_hook, without = (statistics.median(_time(loop) for _ in range(ROUNDS)) for loop in (hooked, plain))
+    return max(with_hook - without, 0.0)
 
 
 def _time(loop: Callable[[], None]) -> float:

@@ -90,6 +90,10 @@ class Recorder:
         self.state = TrainingState()
         self.sidelines = Sidelines(clock, self.state, write_event)
         self._nesting_token: Any = None
+        self.mark: Callable[[int], None] | None = None
+        """Marks the edge of one of the step's own phases on the GPU: its id, twice, plus one for its end."""
+        self.waited: Callable[..., None] = self.add_wait
+        """``add_wait``, and the mark that goes with it."""
         self.after_step: list[Callable[[], None]] = []
         """What waits for the end of a step, on the training thread. Each takes itself off when it is done."""
         self.write = self._writer()
@@ -121,11 +125,25 @@ class Recorder:
         self.settle()
 
     def activate(self) -> Callable[[], None]:
-        """Make ``Step`` and ``Phase`` record here; returns the undo."""
+        """Make ``Step`` and ``Phase`` record here, as ``with_phases`` and ``mark`` say; returns the undo."""
         self._undo.append(scopes.install(scopes.Step, *self._step_methods()))
+        self.waited = self.add_wait if self.mark is None else self._add_wait_and_mark
         if self.with_phases:
-            self._undo.append(scopes.install(scopes.Phase, *self._phase_methods()))
+            methods = self._phase_methods() if self.mark is None else self._marking_phase_methods(self.mark)
+            self._undo.append(scopes.install(scopes.Phase, *methods))
         return self._deactivate
+
+    def change(self, with_phases: bool, mark: Callable[[int], None] | None) -> None:
+        """Record at another level from now on. Between two steps, on the training thread."""
+        self.with_phases, self.mark = with_phases, mark
+        if self._undo:
+            self._deactivate()
+            self.activate()
+
+    @property
+    def is_active(self) -> bool:
+        """Do scopes record here now?"""
+        return bool(self._undo)
 
     def _deactivate(self) -> None:
         while self._undo:
@@ -166,6 +184,29 @@ class Recorder:
                 exit_aside(phase.name, error)
 
         return enter_phase, exit_phase
+
+    def _marking_phase_methods(self, mark: Callable[[int], None]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """The same, with a mark on the GPU at the edges of a step's own phases."""
+        enter_phase, exit_phase = self._phase_methods()
+        starts, thread, aside = self.state.starts, self.state.thread, self.state.aside
+
+        def enter_marked(phase: scopes.Phase) -> scopes.Phase:
+            enter_phase(phase)
+            if len(starts) == 1 and get_ident() == thread:
+                mark(phase.id << 1)
+            return phase
+
+        def exit_marked(
+            phase: scopes.Phase,
+            kind: type[BaseException] | None,
+            error: BaseException | None,
+            trace: TracebackType | None,
+        ) -> None:
+            if len(starts) == 1 and (not aside or get_ident() == thread):
+                mark(phase.id << 1 | 1)
+            exit_phase(phase, kind, error, trace)
+
+        return enter_marked, exit_marked
 
     def _writer(self) -> Callable[[scopes.Step, int, int], None]:
         """``write(step, end_ns, flags)``: the current step's record, and a clean slate for the next."""
@@ -379,7 +420,12 @@ class Recorder:
 
     # -- data ------------------------------------------------------------------------------------------------------
 
-    def waited(self, loader: object, start_ns: int, end_ns: int, samples: int, tokens: int, queue: int = 0) -> None:
+    def _add_wait_and_mark(self, *wait: Any) -> None:
+        self.add_wait(*wait)
+        if self.mark is not None and get_ident() == self.state.thread:
+            self.mark(scopes.DATA_WAIT_PHASE.id << 1 | 1)
+
+    def add_wait(self, loader: object, start_ns: int, end_ns: int, samples: int, tokens: int, queue: int = 0) -> None:
         """A batch came: the wait is the next step's, or a phase of the one going on. Counts may be ``MISSING``.
 
         A wait that lies in this one (of a loader that this loader reads from) is part of it. ``queue`` is the record's

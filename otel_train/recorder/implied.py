@@ -27,17 +27,21 @@ from otel_train.names import (
     EVALUATION_NAME,
     FORWARD,
     OPTIMIZER,
+    PHASE,
+    PHASE_COUNT,
+    PHASE_EVENT,
     STEP_COUNT,
     WAIT_TIME,
 )
 from otel_train.recorder import scopes
 from otel_train.recorder.failures import describe, error_type
 from otel_train.recorder.hot_path import Recorder
+from otel_train.recorder.marking import marking
 from otel_train.recorder.phase_slots import SLOT_FIELDS
-from otel_train.recorder.signals import signals
+from otel_train.recorder.signals import nothing, signals
 from otel_train.recorder.training_state import WAIT_FIELDS
 from otel_train.runlog.events import Event
-from otel_train.runlog.layout import COUNT_SHIFT, DEPTH_SHIFT, EVALUATION, FAILED, SKIPPED
+from otel_train.runlog.layout import COUNT_SHIFT, DATA_WAIT, DEPTH_SHIFT, EVALUATION, FAILED, MISSING, SKIPPED
 
 FORWARD_PHASE, BACKWARD_PHASE, OPTIMIZER_PHASE = map(scopes.phase, (FORWARD, BACKWARD, OPTIMIZER))
 START, LAST_END, COUNT, WAITED = range(4)
@@ -57,22 +61,40 @@ class ImpliedSteps:
         """Listen; returns the undo."""
         self._recorder.give_way = self.give_way
         self._recorder.settle()
-        return signals.connect({**self._data(), **self._passes(), **self._optimizers(), **self._evaluation()})
+        functions = {**self._data(), **self._passes(), **self._optimizers(), **self._evaluation()}
+        if self._recorder.mark is not None:
+            functions |= marking(functions, self._state, self._recorder.mark)
+        return signals.connect(functions)
 
     # -- each step -------------------------------------------------------------------------------------------------
 
     def _data(self) -> Functions:
         recorder, state, clock, stepped = self._recorder, self._state, self._recorder.clock, self._state.stepped
-        waited, close, look = recorder.waited, self._close, self._look
+        waited, write, close, look = recorder.add_wait, recorder.write, self._close, self._look
+        another_batch, waits = self._another_batch, self._state.waits
+        record, once, plain = self._state.phases.extend, scopes.DATA_WAIT_PHASE.once, scopes.UNKNOWN_STEP
 
         def batch_asked() -> int:
             now = clock()
             if stepped and state.implied and get_ident() == state.thread:
-                close(now)
+                if state.had_forward and not state.looking:
+                    write(plain, now, state.step_flags)
+                    stepped.clear()
+                    state.trained = state.had_forward = state.unusual = False
+                    state.step_flags = 0
+                else:
+                    close(now)
             return now
 
         def batch_came(iteration: object, start_ns: int, end_ns: int, samples: int, tokens: int, queue: int) -> None:
-            waited(iteration, start_ns, end_ns, samples, tokens, queue)
+            if iteration is state.loader and state.start_ns is None and not waits and get_ident() == state.thread:
+                state.number += 1
+                state.start_ns = start_ns
+                record((once, 0, end_ns - start_ns))
+                state.samples, state.tokens, state.queue = samples, tokens, queue
+            else:
+                another_batch(iteration)
+                waited(iteration, start_ns, end_ns, samples, tokens, queue)
             if state.look:
                 look()
 
@@ -82,46 +104,50 @@ class ImpliedSteps:
             "batch_came": batch_came,
             "loader_ended": self._loader_ended,
             "between_steps": self._between_steps,
+            "took": self._took,
         }
 
     def _passes(self) -> Functions:
         state, clock, phases, starts = self._state, self._recorder.clock, self._state.phases, self._state.starts
-        record = phases.extend if self._recorder.with_phases else "".format
+        record = phases.extend if self._recorder.with_phases else nothing
         begin, prelude, claim = self._begin, self._prelude, self._claim
+        push, pop = starts.append, starts.pop
         forward, backward = FORWARD_PHASE.once, BACKWARD_PHASE.once
 
-        def forward_began() -> None:
+        def forward_began() -> bool:
             now = clock()
-            if get_ident() == state.thread and (state.start_ns is not None or begin(now)):
-                if state.unusual:
-                    prelude(now)
-                state.had_forward = True
-                starts.append(now)
+            if get_ident() != state.thread or (state.start_ns is None and not begin(now)):
+                return False
+            if state.unusual:
+                prelude(now)
+            state.had_forward = True
+            push(now)
+            return True
 
         def forward_ended() -> None:
-            if starts and get_ident() == state.thread:
-                now = clock()
-                start = starts.pop()
+            now = clock()
+            if starts:
+                start = pop()
                 what = forward + (len(starts) << DEPTH_SHIFT) if starts else forward
                 record((what, start - state.start_ns, now - start))  # type: ignore[operator]  # a step is going on
 
-        def backward_began() -> None:
+        def backward_began() -> bool:
             now = clock()
-            if get_ident() != state.thread and not claim():
-                return
-            if state.start_ns is not None or begin(now):
-                if state.unusual:
-                    prelude(now)
-                state.in_backward = state.trained = True
-                starts.append(now)
+            if (get_ident() != state.thread and not claim()) or (state.start_ns is None and not begin(now)):
+                return False
+            if state.unusual:
+                prelude(now)
+            state.in_backward = state.trained = True
+            push(now)
+            return True
 
         def backward_ended() -> None:
-            if starts and get_ident() == state.thread:
-                now = clock()
-                start = starts.pop()
+            now = clock()
+            state.in_backward = False
+            if starts:
+                start = pop()
                 what = backward + (len(starts) << DEPTH_SHIFT) if starts else backward
                 record((what, start - state.start_ns, now - start))  # type: ignore[operator]  # likewise
-                state.in_backward = False
                 if state.optimizer_depth:
                     state.optimizer_from_ns = now
                     state.closure_ran = True
@@ -135,19 +161,18 @@ class ImpliedSteps:
 
     def _optimizers(self) -> Functions:
         state, clock, phases, starts = self._state, self._recorder.clock, self._state.phases, self._state.starts
-        record = phases.extend if self._recorder.with_phases else "".format
+        record = phases.extend if self._recorder.with_phases else nothing
         begin, split, stepped, once = self._begin, self._split, self._state.stepped, OPTIMIZER_PHASE.once
 
         def optimizer_began(optimizer: object) -> None:
             now = clock()
             if get_ident() != state.thread or (state.start_ns is None and not begin(now)):
                 return
-            if state.optimizer_depth:
-                state.optimizer_depth += 1
+            state.optimizer_depth += 1
+            if state.optimizer_depth > 1:
                 return
-            if id(optimizer) in stepped and state.implied:
+            if stepped and state.implied and id(optimizer) in stepped:
                 split(now)
-            state.optimizer_depth = 1
             if not state.in_backward:
                 state.optimizer_from_ns = now
                 state.closure_ran = False
@@ -164,10 +189,11 @@ class ImpliedSteps:
             start = state.optimizer_from_ns
             if start and state.start_ns is not None:
                 now = clock()
-                record((once + (len(starts) << DEPTH_SHIFT) if starts else once, start - state.start_ns, now - start))
+                what = once + (len(starts) << DEPTH_SHIFT) if starts else once
+                record((what, start - state.start_ns, now - start))
             state.optimizer_depth = state.optimizer_from_ns = state.boundary_ns = 0
-            stepped.add(id(optimizer))
             state.unusual = True
+            stepped.add(id(optimizer))
 
         return {
             "optimizer_began": optimizer_began,
@@ -182,6 +208,11 @@ class ImpliedSteps:
         state = self._state
         if state.explicit or state.flags & EVALUATION:
             return False
+        if state.tried is not None:
+            if state.waits:
+                state.tried = None  # a batch, a frozen model on it, and now the model that is trained
+            else:
+                self._was_evaluation()
         if state.evaluation is not None:
             self._end_evaluation()
         state.number += 1
@@ -207,7 +238,7 @@ class ImpliedSteps:
     def _forget(self) -> None:
         state = self._state
         state.stepped.clear()
-        state.implied = state.trained = state.had_forward = state.in_backward = state.unusual = False
+        state.trained = state.had_forward = state.in_backward = state.unusual = False
         state.step_flags = state.optimizer_depth = state.optimizer_from_ns = state.boundary_ns = 0
 
     def _prelude(self, now: int) -> None:
@@ -219,7 +250,7 @@ class ImpliedSteps:
                 state.phases.extend((OPTIMIZER_PHASE.once, start - state.start_ns, now - start))
             return
         if state.stepped and not state.boundary_ns:
-            state.boundary_ns, state.mark = now, len(state.phases)
+            state.boundary_ns, state.mark, state.marks_before = now, len(state.phases), len(state.marks)
         state.unusual = False
 
     def _split(self, now: int) -> None:
@@ -229,7 +260,9 @@ class ImpliedSteps:
         later, open_phases, in_backward = phases[mark:], list(state.starts), state.in_backward
         later[1::SLOT_FIELDS] = [start + (state.start_ns or 0) - boundary for start in later[1::SLOT_FIELDS]]
         del phases[mark:]
+        state.cut = state.marks_before if state.boundary_ns else None
         self._close(boundary)
+        state.cut = None
         state.number += 1
         state.start_ns, state.implied, state.trained, state.in_backward = boundary, True, True, in_backward
         state.had_forward = any(what & 0xFF == FORWARD_PHASE.id for what in later[::SLOT_FIELDS])
@@ -265,12 +298,27 @@ class ImpliedSteps:
         if state.stepped and state.implied and get_ident() == state.thread:
             self._close(self._recorder.clock())
 
+    def _took(self, phase: scopes.Phase, start_ns: int, end_ns: int) -> None:
+        """A part of the step is over that is known only now: one slot for what follows on one another."""
+        state, phases = self._state, self._state.phases
+        if state.start_ns is None or start_ns < state.start_ns or get_ident() != state.thread:
+            return
+        if not self._recorder.with_phases:
+            return
+        depth = len(state.starts) << DEPTH_SHIFT
+        if phases and phases[-SLOT_FIELDS] & 0xFFFF == phase.id | depth:
+            phases[-SLOT_FIELDS] += 1 << COUNT_SHIFT
+            phases[-1] += end_ns - start_ns
+        else:
+            phases.extend((phase.once + depth, start_ns - state.start_ns, end_ns - start_ns))
+
     def give_way(self) -> None:
         """The script marks a step itself: the implied one ends here, and is the last."""
         state = self._state
-        state.explicit = True
         if state.implied and state.start_ns is not None:
             self._close(self._recorder.clock())
+        state.explicit, state.implied, state.loader = True, False, None
+        self._was_evaluation()
         self._end_evaluation()
 
     def finish(self, error: BaseException | None) -> None:
@@ -279,6 +327,7 @@ class ImpliedSteps:
         One that an exception ended is a failed step.
         """
         state, recorder = self._state, self._recorder
+        self._was_evaluation()
         self._end_evaluation()
         if not state.implied or state.start_ns is None:
             return
@@ -294,33 +343,61 @@ class ImpliedSteps:
 
     # -- data and evaluation ---------------------------------------------------------------------------------------
 
+    def _another_batch(self, iteration: object) -> None:
+        """A batch comes while the one before it was not seen to be trained on."""
+        state = self._state
+        if get_ident() != state.thread:
+            return
+        if state.tried is not None:
+            self._was_evaluation()
+        if state.left_over and iteration is not state.left_over:
+            self._drop_left_over()
+
     def _loader_ended(self, iteration: object) -> None:
         state = self._state
         if get_ident() != state.thread:
             return
-        if state.implied and not state.trained and not state.stepped and state.start_ns is not None:
+        if state.tried is not None:
             self._was_evaluation()
-        elif iteration is not state.loader or state.start_ns is not None:
-            self._recorder.loader_ended(iteration)
+        if state.start_ns is None:
+            if iteration is not state.loader:
+                self._recorder.loader_ended(iteration)
+        elif state.implied and not state.trained and not state.stepped:
+            if state.had_forward:
+                self._step_was_evaluation()
+            elif iteration is state.loader:  # it has asked for more than there is, with batches still in hand
+                state.left_over, state.loader = iteration, None
 
-    def _was_evaluation(self) -> None:
-        """A pass over a loader without a backward, though with gradients on: no step after all."""
+    def _drop_left_over(self) -> None:
+        """The loop was left with a batch in hand: its wait is no step's."""
+        state = self._state
+        state.left_over = None
+        if state.start_ns is not None and not state.had_forward and not state.trained:
+            start_ns, waits = state.start_ns, self._undo_step()
+            attributes = {PHASE: DATA_WAIT, PHASE_COUNT: len(waits)}
+            self._recorder.sidelines.span(PHASE_EVENT, start_ns, sum(waits), None, attributes)
+
+    def _step_was_evaluation(self) -> None:
+        """A loader ended without a backward since the step began: that was evaluation, with gradients left on."""
         state, phases = self._state, self._state.phases
-        start = state.start_ns or 0
-        forwards = [index for index in range(0, len(phases), SLOT_FIELDS) if phases[index] & 0xFF == FORWARD_PHASE.id]
-        waits = [index for index in range(0, len(phases), SLOT_FIELDS) if phases[index] == scopes.DATA_WAIT_PHASE.once]
-        state.evaluation = [
-            start,
-            self._recorder.clock(),
-            sum(phases[index] >> COUNT_SHIFT for index in forwards),
-            sum(phases[index + 2] for index in waits),
-        ]
+        forwards = [what >> COUNT_SHIFT for what in phases[::SLOT_FIELDS] if what & 0xFF == FORWARD_PHASE.id]
+        start_ns = state.start_ns or 0
+        waits = self._undo_step()
+        state.evaluation = [start_ns, self._recorder.clock(), sum(forwards), sum(waits)]
+        self._end_evaluation()
+
+    def _undo_step(self) -> list[int]:
+        """The step that began is none; returns its waits for data in ns."""
+        state, phases = self._state, self._state.phases
+        slots = range(0, len(phases), SLOT_FIELDS)
+        waits = [phases[slot + 2] for slot in slots if phases[slot] & 0xFF == scopes.DATA_WAIT_PHASE.id]
         state.number -= 1
         state.start_ns = None
+        state.samples = state.tokens = MISSING
         phases.clear()
         state.starts.clear()
         self._forget()
-        self._end_evaluation()
+        return waits
 
     def _evaluation(self) -> Functions:
         state, clock = self._state, self._recorder.clock
@@ -331,22 +408,29 @@ class ImpliedSteps:
                 return
             if state.stepped and state.implied:
                 self._close(now)
-            if state.start_ns is not None:  # a frozen model inside a step: a teacher
-                return
-            waits = state.waits
-            if state.evaluation is None:
-                state.evaluation = [min(waits[1], now) if waits else now, now, 0, 0]
-            if waits:
-                ends, begins = waits[2::WAIT_FIELDS], waits[1::WAIT_FIELDS]
-                state.evaluation[WAITED] += sum(ends) - sum(begins)
-                waits.clear()
+            if state.start_ns is None and state.tried is None:  # inside a step it is a frozen model: a teacher
+                state.loader = None  # a batch no longer is the training's by itself
+                state.tried = [min(state.waits[1], now) if state.waits else now, now, 0]
 
         def evaluation_ended() -> None:
-            if state.evaluation is not None and state.start_ns is None and get_ident() == state.thread:
-                state.evaluation[LAST_END] = clock()
-                state.evaluation[COUNT] += 1
+            if state.tried is not None and state.start_ns is None and get_ident() == state.thread:
+                state.tried[LAST_END] = clock()
+                state.tried[COUNT] += 1
 
         return {"evaluation_began": evaluation_began, "evaluation_ended": evaluation_ended}
+
+    def _was_evaluation(self) -> None:
+        """The forwards without gradients since the last batch, and the waits for it, are evaluation."""
+        state, waits = self._state, self._state.waits
+        tried, state.tried = state.tried, None
+        if tried is None:
+            return
+        if state.evaluation is None:
+            state.evaluation = [tried[START], tried[LAST_END], 0, 0]
+        state.evaluation[LAST_END] = tried[LAST_END]
+        state.evaluation[COUNT] += tried[COUNT]
+        state.evaluation[WAITED] += sum(waits[2::WAIT_FIELDS]) - sum(waits[1::WAIT_FIELDS])
+        waits.clear()
 
     def _end_evaluation(self) -> None:
         evaluation, self._state.evaluation = self._state.evaluation, None

@@ -24,9 +24,10 @@ class Signals:
     ``batch_asked()`` returns a time, as ``clock()`` does, for ``batch_came(iteration, start_ns, end_ns, samples,
     tokens, queue)``, where ``iteration`` is any object that stands for one pass over a loader until
     ``loader_ended(iteration)``, and counts may be ``layout.MISSING``. ``…_began`` and ``…_ended`` come in pairs, also
-    when what lies between raises. ``optimizer_skipped()`` says that a gradient scaler found infinities and left the
-    optimizer's step out. ``evaluation_…`` is a forward without gradients. ``between_steps()`` says that what follows
-    belongs to no step.
+    when what lies between raises; of ``forward`` and ``backward`` only where ``…_began()`` returned true.
+    ``optimizer_skipped()`` says that a gradient scaler found infinities and left the optimizer's step out.
+    ``evaluation_…`` is a forward without gradients. ``between_steps()`` says that what follows belongs to no step.
+    ``took(phase, start_ns, end_ns)`` is a part of the step that is over.
     """
 
     __slots__ = (
@@ -37,6 +38,7 @@ class Signals:
         "begin_run",
         "between_steps",
         "clock",
+        "device",
         "early_waits",
         "evaluation_began",
         "evaluation_ended",
@@ -48,28 +50,32 @@ class Signals:
         "optimizer_ended",
         "optimizer_skipped",
         "optimizer_steps",
+        "took",
     )
 
     clock: Callable[[], int]
     batch_asked: Callable[[], int]
     batch_came: Callable[[object, int, int, int, int, int], None]
     loader_ended: Callable[[object], None]
-    forward_began: Callable[[], None]
+    forward_began: Callable[[], bool]
     forward_ended: Callable[[], None]
     evaluation_began: Callable[[], None]
     evaluation_ended: Callable[[], None]
-    backward_began: Callable[[], None]
+    backward_began: Callable[[], bool]
     backward_ended: Callable[[], None]
     optimizer_began: Callable[[object], None]
     optimizer_ended: Callable[[object], None]
     optimizer_skipped: Callable[[], None]
     between_steps: Callable[[], None]
+    took: Callable[[Any, int, int], None]
 
     def __init__(self) -> None:
         self.begin_run: Callable[[], object] | None = None
         """Begins a run when training is seen; None where that is not wanted, or has happened."""
         self.look_for_models: Callable[[bool], None] = nothing
         """Set by the hook that finds the models: a step had a backward but no forward; or (False) stop looking."""
+        self.device: Any = None
+        """The torch.device of the model found last; None before one was."""
         self.early_waits: list[tuple[Any, ...]] = []
         self.optimizer_steps = 0
         """Optimizer steps of the process so far, of all optimizers."""
@@ -87,7 +93,7 @@ class Signals:
     def disconnect(self) -> None:
         """Nobody listens, but for the first sign of training."""
         for name in self.__slots__:
-            if name not in ("begin_run", "early_waits", "look_for_models", "optimizer_steps"):
+            if name not in ("begin_run", "device", "early_waits", "look_for_models", "optimizer_steps"):
                 setattr(self, name, nothing)
         self.clock = self.batch_asked = time.perf_counter_ns
         self.batch_came = self._early_wait
@@ -103,13 +109,13 @@ class Signals:
     def _early_end(self, iteration: object) -> None:
         self.early_waits = [wait for wait in self.early_waits if wait[0] is not iteration]
 
-    def _first_sign(self, name: str, *arguments: object) -> None:
+    def _first_sign(self, name: str, *arguments: object) -> Any:
         begin, self.begin_run = self.begin_run, None
         if begin is None:
-            return
+            return False
         with guard.guarded("first step"):
             begin()
-        getattr(self, name)(*arguments)
+        return getattr(self, name)(*arguments)
 
 
 signals = Signals()

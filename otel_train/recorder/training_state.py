@@ -17,6 +17,7 @@ class TrainingState:
         "aside",
         "boundary_ns",
         "closure_ran",
+        "cut",
         "epoch",
         "evaluation",
         "evaluation_number",
@@ -26,10 +27,13 @@ class TrainingState:
         "had_forward",
         "implied",
         "in_backward",
+        "left_over",
         "loader",
         "look",
         "looking",
         "mark",
+        "marks",
+        "marks_before",
         "nested_steps",
         "number",
         "optimizer_depth",
@@ -46,6 +50,7 @@ class TrainingState:
         "tokens",
         "trained",
         "training_number",
+        "tried",
         "unusual",
         "waits",
     )
@@ -80,6 +85,10 @@ class TrainingState:
         self.tokens = MISSING
         self.queue = 0
         """How full the loader's queue was, as the record has it."""
+        self.marks: list[Any] = []
+        """Edges of the step's phases on the GPU: (code, event)."""
+        self.cut: int | None = None
+        """How many of them belong to the step that ends now, where not all do."""
 
         # Of steps that hooks imply (``ImpliedSteps``):
         self.implied = False
@@ -100,15 +109,21 @@ class TrainingState:
         self.boundary_ns = 0
         """Where the step ended if the same optimizer steps again: the first forward after the last optimizer step."""
         self.mark = 0
-        """How many numbers of ``phases`` were there then."""
+        self.marks_before = 0
+        """How many numbers of ``phases``, and ``marks``, were there then."""
         self.closure_ran = False
         """Has a backward ended since the optimizer's step began, inside it?"""
         self.had_forward = False
         """Has the step had a forward?"""
         self.loader: object = None
-        """The loader's iteration that the last step's batch came from."""
+        """The loader's iteration that the last step's batch came from: its next batch is the next step's."""
+        self.left_over: object = None
+        """The iteration that ended while the step had no more than its batches."""
         self.unusual = False
         """Does something other than a phase begin with the next forward or backward?"""
+        self.tried: list[int] | None = None
+        """Forwards without gradients since the last batch: the first one's start or that of the wait for the batch,
+        the last one's end, how many. Evaluation, unless a forward with gradients follows."""
         self.evaluation: list[int] | None = None
         """The evaluation that is going on: its start, the end of its last forward, how many forwards, and the time
         that it waited for data."""

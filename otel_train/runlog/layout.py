@@ -35,6 +35,14 @@ assert STEP_STRUCTS[PHASE_SLOTS].size == STEP_BYTES
 SCALAR_STRUCT = struct.Struct("<qqIId")
 """Step number, monotonic ns, name id, reserved, value."""
 
+GPU_HEAD = "qqIIqqq"
+"""Number of the step, when it ended, how many slots, allocator retries so far, bytes allocated, reserved, and at most
+allocated so far; -1 where memory was not looked at."""
+GPU_SLOT = "If"
+"""Phase id and, 16 bits up, its count; the time in ns between the GPU's passing its first event and its last."""
+GPU_STRUCTS = tuple(struct.Struct("<" + GPU_HEAD + GPU_SLOT * slots) for slots in range(PHASE_SLOTS + 1))
+GPU_BYTES = GPU_STRUCTS[PHASE_SLOTS].size
+
 MISSING = 0xFFFFFFFF
 """In an unsigned 32-bit field: not known, which is not zero."""
 LARGEST = MISSING - 1

@@ -11,7 +11,7 @@ from otel_train.clock import Anchor
 from otel_train.errors import RunLogError, UnknownFormat
 from otel_train.runlog.events import Event, Position, read_events
 from otel_train.runlog.layout import FORMAT_VERSION, NAMES, RUN_JSON
-from otel_train.runlog.records import SCALAR, STEP, SegmentReader
+from otel_train.runlog.records import GPU, SCALAR, STEP, SegmentReader
 from otel_train.runlog.storage import Folder, Storage
 
 NEEDED = frozenset({"run_id", "rank", "anchor"})
@@ -78,6 +78,11 @@ class RankLog:
     def scalars(self) -> SegmentReader:
         """The values given to ``log()``."""
         return SegmentReader(self.storage, "scalars", SCALAR)
+
+    @property
+    def gpu(self) -> SegmentReader:
+        """What steps were on the GPU."""
+        return SegmentReader(self.storage, "gpu", GPU)
 
     def events(self, start: Position | None = None) -> Iterator[tuple[Event, Position]]:
         """The events from a position on, each with the position after it."""

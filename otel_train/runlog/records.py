@@ -12,6 +12,7 @@ from otel_train.runlog.layout import (
     COMMITTED,
     COMMITTED_OFFSET,
     FORMAT_VERSION,
+    GPU_BYTES,
     MAGIC,
     PHASE_SLOTS,
     RECORDS_OFFSET,
@@ -50,7 +51,25 @@ were ready when the step asked for its own, 0 where that is not known."""
 SCALAR = np.dtype([("step", "<i8"), ("time_ns", "<i8"), ("name", "<u4"), ("reserved", "<u4"), ("value", "<f8")])
 """One value given to ``log()``: 32 bytes."""
 
+GPU_PHASE = np.dtype([("phase", "u1"), ("reserved", "u1"), ("count", "<u2"), ("duration_ns", "<f4")])
+"""GPU time of one phase of a step; of ``data_wait`` it is what the GPU waited, with nothing to do."""
+
+GPU = np.dtype(
+    [
+        ("step", "<i8"),
+        ("time_ns", "<i8"),
+        ("phase_count", "<u4"),
+        ("retries", "<u4"),
+        ("allocated", "<i8"),
+        ("reserved", "<i8"),
+        ("peak", "<i8"),
+        ("phases", GPU_PHASE, (PHASE_SLOTS,)),
+    ],
+)
+"""What a step was on the GPU: 104 bytes, known some steps later. Memory in bytes, -1 where it was not looked at."""
+
 assert STEP.itemsize == STEP_BYTES
+assert GPU.itemsize == GPU_BYTES
 
 
 @dataclass(frozen=True)
