@@ -130,5 +130,8 @@ def test_the_report_shows_what_was_beside_the_training_and_the_stages(tmp_path):
     (row,) = [line for line in lines if line[:2] == ["checkpoint", "save"]]
     assert "1 4.20 s 400 B, 100 B/s, 4.00 s beside the training, 9" == " ".join(row[2:])
     at = lines.index(row)
+    file = io.StringIO()
+    print_report(summarize_run(Run(builder.path.parent)), Console(file=file, width=60), False)
+    assert ["checkpoint", "save", "1", "4.20", "s"] in [line.split()[:5] for line in file.getvalue().splitlines()]
     assert [["write_data", "1", "3.00", "s"], ["stage_state_dict", "1", "150", "ms"]] == lines[at + 1 : at + 3]
     assert "1,200 calls of torch.save, torch.load and the like were small or read data: no checkpoints." in shown
