@@ -340,6 +340,30 @@ def test_time_and_size_are_exact(tmp_path):
     assert len(file.content) == written.attributes["dl.checkpoint.size"]
 
 
+def test_training_and_files_are_the_same_to_the_bit(tmp_path):
+    """A training that saves and loads on its way has the same weights and the same files with the hooks as without."""
+
+    def weights_and_file(folder):
+        folder.mkdir()
+        torch.manual_seed(7)
+        model = torch.nn.Sequential(torch.nn.Linear(4, 512), torch.nn.Dropout(), torch.nn.Linear(512, 1024))
+        optimizer = torch.optim.AdamW(model.parameters())
+
+        def save_and_load():
+            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, folder / "model.pt")
+            model.load_state_dict(torch.load(folder / "model.pt")["model"])
+
+        train(model, optimizer, torch.utils.data.DataLoader(torch.randn(6, 4), batch_size=2), save_and_load)
+        return [weight.clone() for weight in model.parameters()], (folder / "model.pt").read_bytes()
+
+    plain, plain_file = weights_and_file(tmp_path / "plain")
+    with hooked() as run:
+        hooked_ones, hooked_file = weights_and_file(tmp_path / "hooked")
+    assert all(map(torch.equal, plain, hooked_ones))
+    assert plain_file == hooked_file
+    assert 6 == len(checkpoints(run))
+
+
 def test_without_a_run_calls_pass_through(tmp_path):
     """Saving and loading before a run and after it are what they always were, and begin no run."""
     begun = []
