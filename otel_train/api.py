@@ -1,18 +1,13 @@
 """What a training script writes: decorators and with-blocks. None of it needs ``init()``; none of it raises later."""
 
 import os
-import stat
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from otel_train import active, guard
+from otel_train.checkpoint import Checkpoint
 from otel_train.event_scope import EventScope
 from otel_train.names import (
-    CHECKPOINT,
-    CHECKPOINT_KIND,
-    CHECKPOINT_PATH,
-    CHECKPOINT_RATE,
-    CHECKPOINT_SIZE,
     EPOCH,
     EPOCH_NUMBER,
     EVALUATION_KIND,
@@ -102,10 +97,11 @@ def trace_evaluation(name: str = "validation") -> "Evaluation":
     return Evaluation(name)
 
 
-def trace_checkpoint(path: "str | os.PathLike[str]", kind: Literal["save", "load"] = "save") -> "Checkpoint":
+def trace_checkpoint(path: "str | os.PathLike[str]", kind: Literal["save", "load"] = "save") -> Checkpoint:
     """Time a checkpoint that is saved to, or loaded from, a file or a folder; its size is read when it is over.
 
-    On another thread it is recorded with the thread's name: an asynchronous save does not count as blocked time.
+    On another thread it is recorded with the thread's name: an asynchronous save does not count as blocked time. What
+    is saved inside it on its own thread (``torch.save``, under zero code) is a stage of it.
     """
     if kind not in ("save", "load"):
         guard.warn_once("checkpoint", "trace_checkpoint(kind=…) is 'save' or 'load', got %r: recorded as it is", kind)
@@ -172,34 +168,6 @@ class Evaluation(EventScope):
             recorder.end_evaluation(before)
         steps = recorder.state.evaluation_steps - self._first
         return {STEP_COUNT: steps} if steps else {}
-
-
-class Checkpoint(EventScope):
-    """A checkpoint written or read."""
-
-    kind = CHECKPOINT
-
-    def __init__(self, path: "str | os.PathLike[str]", kind: str) -> None:
-        super().__init__({CHECKPOINT_KIND: kind, CHECKPOINT_PATH: os.fspath(path)})
-        self._path = path
-
-    def ended(self, recorder: "Recorder", duration_ns: int) -> dict[str, Any]:
-        size = size_of(self._path)
-        if size is None:
-            return {}
-        rate = {CHECKPOINT_RATE: size / (duration_ns / 1e9)} if duration_ns else {}
-        return {CHECKPOINT_SIZE: size, **rate}
-
-
-def size_of(path: "str | os.PathLike[str]") -> int | None:
-    """Bytes of a file, or of all files in a folder; None where there is neither."""
-    try:
-        status = os.stat(path)
-        if not stat.S_ISDIR(status.st_mode):
-            return status.st_size
-        return sum(os.stat(os.path.join(at, name)).st_size for at, _, names in os.walk(path) for name in names)
-    except OSError:
-        return None
 
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from otel_train import active, guard
 from otel_train.recorder import scopes
@@ -20,7 +20,9 @@ class EventScope:
     One object serves one use at a time; as a decorator it makes a fresh one for each call.
     """
 
-    kind: ClassVar[str]
+    kind: str
+    ends_step = True
+    """An implied step whose optimizer has stepped is over when the block begins."""
 
     def __init__(self, attributes: dict[str, Any]) -> None:
         self.attributes = attributes
@@ -30,8 +32,8 @@ class EventScope:
     def begun(self, recorder: "Recorder") -> None:
         """Called when the block begins, while a run records."""
 
-    def ended(self, recorder: "Recorder", duration_ns: int) -> dict[str, Any]:
-        """Called when the block is over; the attributes known only now."""
+    def ended(self, recorder: "Recorder", duration_ns: int) -> dict[str, Any] | None:
+        """Called when the block is over; the attributes known only now, or None if it is not worth an event."""
         return {}
 
     def fresh(self) -> "EventScope":
@@ -43,7 +45,8 @@ class EventScope:
     def __enter__(self) -> "EventScope":
         self._recorder = recorder = active.recorder
         if recorder is not None:
-            signals.between_steps()
+            if self.ends_step:
+                signals.between_steps()
             with guard.guarded(self.kind):
                 self.begun(recorder)
             self._start_ns = recorder.clock()
@@ -56,9 +59,11 @@ class EventScope:
         if recorder is None or recorder is not active.recorder:
             return
         duration_ns = recorder.clock() - self._start_ns
-        later: dict[str, Any] = {}
+        later: dict[str, Any] | None = {}
         with guard.guarded(self.kind):
             later = self.ended(recorder, duration_ns)
+        if later is None:
+            return
         recorder.sidelines.span(self.kind, self._start_ns, duration_ns, error, {**self.attributes, **later})
 
     def __call__(self, function: F) -> F:

@@ -10,12 +10,30 @@ from otel_train.errors import OtelTrainError
 from otel_train.recorder.signals import signals
 
 SURFACES: dict[str, tuple[str, ...]] = {
-    "torch": ("data_loader", "forward", "backward", "optimizer", "grad_scaler", "gradient_clipping", "zero_grad"),
+    "torch": (
+        "data_loader",
+        "forward",
+        "backward",
+        "optimizer",
+        "grad_scaler",
+        "gradient_clipping",
+        "zero_grad",
+        "checkpoint",
+    ),
+    "torch.distributed.checkpoint": ("distributed_checkpoint",),
+    "safetensors.torch": ("safetensors_files",),
+    "accelerate.accelerator": ("accelerate_checkpoint",),
+    "transformers.modeling_utils": ("pretrained_checkpoint",),
+    "transformers.trainer": ("trainer_checkpoint",),
+    "lightning.pytorch": ("lightning_checkpoint",),
+    "lightning.fabric.plugins.io.torch_io": ("lightning_checkpoint_io",),
+    "pytorch_lightning": ("lightning_checkpoint",),
+    "lightning_fabric.plugins.io.torch_io": ("lightning_checkpoint_io",),
 }
 """By module, the files in ``hooks/`` (or, with a dot, of otel_train) whose ``install(module) -> undo`` it takes."""
 
-_undo: dict[str, Callable[[], None]] = {}
-"""What is in place: the undo of each hook, by its name."""
+_undo: dict[tuple[str, str], Callable[[], None]] = {}
+"""What is in place: the undo of each hook, by its module and its name."""
 
 _watched: set[str] = set()
 """Modules whose import is watched: once for the process, it cannot be taken back."""
@@ -51,7 +69,7 @@ def uninstrument() -> None:
     _on, _begin_run = False, None
     signals.begin_run = None
     while _undo:
-        name, undo = _undo.popitem()
+        (_, name), undo = _undo.popitem()
         with guard.guarded(f"hook {name}"):
             undo()
 
@@ -63,20 +81,21 @@ def is_instrumented() -> bool:
 
 def also(name: str, module: ModuleType) -> Callable[[], None]:
     """Put a hook in place that is wanted only now; returns the undo. Nothing where nothing is instrumented."""
-    if not _on or name in _undo:
+    place = (module.__name__, name)
+    if not _on or place in _undo:
         return lambda: None
     with guard.guarded(f"hook {name}"):
-        _undo[name] = _install(name, module)
-    return lambda: _undo.pop(name, lambda: None)()
+        _undo[place] = _install(name, module)
+    return lambda: _undo.pop(place, lambda: None)()
 
 
 def _imported(module: ModuleType) -> None:
     if not _on:
         return
     for name in SURFACES[module.__name__]:
-        if name not in _undo:
+        if (module.__name__, name) not in _undo:
             with guard.guarded(f"hook {name}"):
-                _undo[name] = _install(name, module)
+                _undo[module.__name__, name] = _install(name, module)
 
 
 def _install(name: str, module: ModuleType) -> Callable[[], None]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from otel_train import guard
 from otel_train.names import (
+    CHECKPOINTS_LEFT_OUT,
     ERRORS,
     EXPORT_FAILURES,
     HEALTH,
@@ -50,7 +51,7 @@ class Keeper(threading.Thread):
 
 
 def health_event(
-    now_ns: int, training_ns: float, background_ns: float, dropped: int, export_failures: dict[str, int]
+    now_ns: int, training_ns: float, background_ns: float, dropped: int, left_out: int, export_failures: dict[str, int]
 ) -> Event:
     """What otel_train cost and lost since the run began, in seconds and counts."""
     return Event(
@@ -62,5 +63,6 @@ def health_event(
             RECORDS_DROPPED: dropped,
             EXPORT_FAILURES: dict(export_failures),
             ERRORS: dict(guard.counts),
+            **({CHECKPOINTS_LEFT_OUT: left_out} if left_out else {}),
         },
     )

@@ -196,6 +196,7 @@ class Session:
                 self._training_ns(),
                 self._keeper.cpu_ns + (self._export.cpu_ns if self._export is not None else 0),
                 self.scalars.dropped + (self._export.dropped if self._export is not None else 0),
+                self.recorder.sidelines.left_out,
                 self._export.failures if self._export is not None else {},
             )
         )

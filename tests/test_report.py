@@ -111,6 +111,7 @@ MEASURES = {
     "slowest_steps", "failed_steps", "errors", "last_epoch", "epochs", "evaluations", "evaluation_steps_s",
     "checkpoints",
     "timed", "phases_outside_steps", "other_events", "scalars", "resources", "overhead_s", "records_dropped",
+    "checkpoints_left_out",
 }  # fmt: skip
 RUN_KEYS = {
     "schema_version", "run_id", "path", "state", "service_name", "world_size", "started_unix_s", "bottleneck", "merged",
@@ -150,8 +151,8 @@ def test_what_is_missing_is_null_in_json(tmp_path: Path) -> None:
     content = json.loads(json.dumps(run_as_dict(summarize_run(Run(builder.path.parent))), allow_nan=False))
     merged = content["merged"]
     assert MEASURES == set(merged)
-    unknown = ("time", "step_time", "starvation", "last_epoch", "overhead_s", "records_dropped")
-    assert [None] * 6 == [merged[key] for key in unknown]
+    unknown = ("time", "step_time", "starvation", "last_epoch", "overhead_s", "records_dropped", "checkpoints_left_out")
+    assert [None] * len(unknown) == [merged[key] for key in unknown]
     assert {"wall": None, "stepping": None} == merged["throughput"]["samples_per_s"]
     assert (1, None) == (merged["scalars"]["loss"]["nonfinite"], merged["scalars"]["loss"]["last"])
 

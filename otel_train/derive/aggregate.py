@@ -43,10 +43,20 @@ UNITS = {
     names.RECORDS_DROPPED: "{record}",
     names.EXPORT_FAILURES: "{failure}",
     names.ERRORS: "{error}",
+    names.CHECKPOINTS_LEFT_OUT: "{call}",
 }
 """Unit of each metric; none for what ``log()`` was given, and seconds for what ends in ``.duration``."""
 
-TELLING_ATTRIBUTES = frozenset({names.CHECKPOINT_KIND, names.EVALUATION_NAME, names.TIMED_NAME, names.PHASE})
+TELLING_ATTRIBUTES = frozenset(
+    {
+        names.CHECKPOINT_KIND,
+        names.CHECKPOINT_MODE,
+        names.CHECKPOINT_STAGE,
+        names.EVALUATION_NAME,
+        names.FUNCTION_NAME,
+        names.PHASE,
+    }
+)
 """Attributes of an event that take few values: the ones that its metrics have."""
 
 TRAINING, EVALUATING = (names.MODE, "training"), (names.MODE, "evaluation")
@@ -130,7 +140,7 @@ def add_event(aggregate: Aggregate, event: Event, total: Aggregate) -> None:
         count = int(event.attributes.get(names.PHASE_COUNT, 1))
         histogram = aggregate.histogram((f"{names.PREFIX}{event.kind}.duration", telling))
         histogram.add(np.array([event.duration_ns / 1e9 / count]), np.array([count]))
-    if names.CHECKPOINT_SIZE in event.attributes:
+    if event.kind == names.CHECKPOINT and names.CHECKPOINT_SIZE in event.attributes:
         aggregate.gauges[names.CHECKPOINT_SIZE, telling] = event.attributes[names.CHECKPOINT_SIZE]
 
 
@@ -191,8 +201,9 @@ def _add_health(aggregate: Aggregate, attributes: dict[str, Any], total: Aggrega
     for thread, name in (("training", names.OVERHEAD_TRAINING), ("background", names.OVERHEAD_BACKGROUND)):
         if name in attributes:
             running[names.OVERHEAD, ((names.OVERHEAD_THREAD, thread),)] = float(attributes[name])
-    if names.RECORDS_DROPPED in attributes:
-        running[names.RECORDS_DROPPED, ()] = attributes[names.RECORDS_DROPPED]
+    for name in (names.RECORDS_DROPPED, names.CHECKPOINTS_LEFT_OUT):
+        if name in attributes:
+            running[name, ()] = attributes[name]
     for name, attribute in ((names.EXPORT_FAILURES, names.FAILED_SIGNAL), (names.ERRORS, names.FAILED_SITE)):
         for label, number in attributes.get(name, {}).items():
             running[name, ((attribute, label),)] = number

@@ -1,7 +1,7 @@
 """The rare events of one rank, added up: checkpoints, evaluations, epochs, errors, timed functions."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from otel_train import names
@@ -49,6 +49,8 @@ class CheckpointTotal(SpanTotal):
     last_step: int | None = None
     last_path: str | None = None
     last_size_bytes: int | None = None
+    stages: dict[str, SpanTotal] = field(default_factory=dict)
+    """What they were made up of, as far as that is known; stages may lie in each other."""
 
     @property
     def rate(self) -> float | None:
@@ -63,6 +65,9 @@ class CheckpointTotal(SpanTotal):
         self.size_bytes += other.size_bytes
         self.sized += other.sized
         self.sized_s += other.sized_s
+        self.stages = {name: replace(stage) for name, stage in self.stages.items()}
+        for name, stage in other.stages.items():
+            self.stages.setdefault(name, SpanTotal()).merge(stage)
         if (other.last_unix_s or 0) > (self.last_unix_s or 0):
             self.last_unix_s, self.last_step = other.last_unix_s, other.last_step
             self.last_path, self.last_size_bytes = other.last_path, other.last_size_bytes
@@ -130,14 +135,18 @@ def scan_events(log: RankLog) -> EventScan:
 
 
 def _add_checkpoint(scan: EventScan, event: Event) -> None:
+    """Add one; of an asynchronous save the part that blocked is time of the checkpoint that is written beside it."""
     scan.block(names.CHECKPOINT, event)
     attributes = event.attributes
-    total = scan.checkpoints.setdefault(str(attributes.get(names.CHECKPOINT_KIND, "save")), CheckpointTotal())
-    total.add(event)
+    total = _checkpoints_like(scan, event)
     seconds = (event.duration_ns or 0) / 1e9
-    size = attributes.get(names.CHECKPOINT_SIZE)
     if event.thread is None:
         total.blocking_s += seconds
+    if attributes.get(names.CHECKPOINT_MODE) == names.STAGING and event.error is None:
+        total.time_s += seconds
+        return
+    total.add(event)
+    size = attributes.get(names.CHECKPOINT_SIZE)
     if size is not None:
         total.size_bytes += int(size)
         total.sized += 1
@@ -145,6 +154,16 @@ def _add_checkpoint(scan: EventScan, event: Event) -> None:
     total.last_unix_s = scan.to_unix_ns(event.start_ns) / 1e9
     total.last_step, total.last_path = event.step, attributes.get(names.CHECKPOINT_PATH)
     total.last_size_bytes = None if size is None else int(size)
+
+
+def _add_checkpoint_stage(scan: EventScan, event: Event) -> None:
+    name = str(event.attributes.get(names.CHECKPOINT_STAGE, "?"))
+    _checkpoints_like(scan, event).stages.setdefault(name, SpanTotal()).add(event)
+
+
+def _checkpoints_like(scan: EventScan, event: Event) -> CheckpointTotal:
+    kind = str(event.attributes.get(names.CHECKPOINT_KIND, "save"))
+    return scan.checkpoints.setdefault(kind, CheckpointTotal())
 
 
 def _add_evaluation(scan: EventScan, event: Event) -> None:
@@ -195,6 +214,7 @@ def _add_health(scan: EventScan, event: Event) -> None:
 
 _ADD: dict[str, Callable[[EventScan, Event], None]] = {
     names.CHECKPOINT: _add_checkpoint,
+    names.CHECKPOINT_STAGE_KIND: _add_checkpoint_stage,
     names.EVALUATION_KIND: _add_evaluation,
     names.EPOCH: _add_epoch,
     names.TIMED: _add_timed,

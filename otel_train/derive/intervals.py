@@ -68,5 +68,6 @@ def is_boundary(event: Event) -> bool:
     if event.duration_ns is None:
         return False
     if event.kind == names.CHECKPOINT:
-        return bool(event.attributes.get(names.CHECKPOINT_KIND, SAVE) == SAVE)
+        goes_on = event.attributes.get(names.CHECKPOINT_MODE) == names.STAGING and event.error is None
+        return bool(event.attributes.get(names.CHECKPOINT_KIND, SAVE) == SAVE) and not goes_on
     return event.kind == names.EPOCH

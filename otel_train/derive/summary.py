@@ -69,6 +69,8 @@ class Summary:
     overhead_s: float | None
     """What otel_train spent on the training threads; None before it told."""
     records_dropped: float | None
+    checkpoints_left_out: float | None
+    """Calls that save or load and were taken for no checkpoint: small ones, and those that read the data."""
     verdict: Verdict
 
 
@@ -159,6 +161,7 @@ def summarize(scans: Sequence[RankScan]) -> Summary:
         resources=added(scan.resources for scan in scans),
         overhead_s=health_total(scans, names.OVERHEAD_TRAINING),
         records_dropped=health_total(scans, names.RECORDS_DROPPED),
+        checkpoints_left_out=health_total(scans, names.CHECKPOINTS_LEFT_OUT),
         verdict=judge(scans),
     )
 

@@ -21,6 +21,9 @@ class Sidelines:
         self._state = state
         self._write_event = write_event
         self._open = threading.local()
+        self._lock = threading.Lock()
+        self.left_out = 0
+        """Calls that might have been checkpoints and were none."""
 
     def enter(self) -> None:
         """A phase begins on the calling thread."""
@@ -53,6 +56,11 @@ class Sidelines:
         """Write an event; a failure to is reported, never raised. Any thread."""
         with guard.guarded("event"):
             self._write_event(event)
+
+    def leave_out(self) -> None:
+        """Count a call that is no checkpoint. Any thread."""
+        with self._lock:
+            self.left_out += 1
 
     @property
     def last_step(self) -> int | None:

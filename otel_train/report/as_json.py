@@ -80,6 +80,7 @@ def summary_as_dict(summary: Summary) -> dict[str, Any]:
         },
         "overhead_s": summary.overhead_s,
         "records_dropped": summary.records_dropped,
+        "checkpoints_left_out": summary.checkpoints_left_out,
     }
 
 

@@ -4,16 +4,21 @@ from collections.abc import Iterable
 from pathlib import PurePath
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from otel_train.derive.event_totals import CheckpointTotal
 from otel_train.derive.summary import RunSummary, Summary
 from otel_train.report import text
 from otel_train.report.sections import columns
 
 MOST_SCALARS = 12
 MOST_FAILED_SHOWN = 8
+MOST_STAGES = 6
+LEAST_STAGE = 0.02
+"""The part of the checkpoints' time from which a stage is shown."""
 
 
 def scalars(summary: Summary, curve_width: int) -> RenderableType | None:
@@ -53,6 +58,7 @@ def events(summary: Summary) -> RenderableType | None:
         beside = checkpoint.time_s - checkpoint.blocking_s
         extra = f"{text.seconds(beside)} beside the training" if beside > 0 else ""
         _event(table, f"checkpoint {kind}", checkpoint.count, checkpoint.time_s, last, extra, path)
+        _stages(table, checkpoint)
     for name, total in summary.evaluations.items():
         _event(table, f"evaluation {name}", total.count, total.time_s)
     if summary.epochs.count:
@@ -64,12 +70,24 @@ def events(summary: Summary) -> RenderableType | None:
         _event(table, name, phase.count, phase.time_s, "outside steps")
     for kind, total in summary.other_events.items():
         _event(table, kind, total.count, total.time_s or None)
+    for column in table.columns[:-1]:  # where it gets narrow, the facts give way, not the figures
+        column.min_width = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
     return table if table.row_count else None
+
+
+def _stages(table: Table, checkpoint: CheckpointTotal) -> None:
+    """What the checkpoints were made up of, but for what hardly took time."""
+    for name, stage in sorted(checkpoint.stages.items(), key=lambda each: -each[1].time_s)[:MOST_STAGES]:
+        if stage.time_s >= LEAST_STAGE * checkpoint.time_s:
+            _event(table, f"  {name}", stage.count, stage.time_s)
 
 
 def _event(table: Table, name: str, count: int, time_s: float | None, *facts: str) -> None:
     table.add_row(
-        f"  {name}", text.integer(count), text.seconds(time_s), Text(", ".join(filter(None, facts)), style="dim")
+        f"  {name}",
+        text.integer(count),
+        text.seconds(time_s),
+        Text(", ".join(filter(None, facts)), style="dim", overflow="ellipsis"),
     )
 
 
@@ -154,6 +172,9 @@ def ourselves(summary: Summary) -> RenderableType | None:
     if summary.counts.lost:
         lost = text.plural(summary.counts.lost, "older step")
         lines.append(f"Not on disk any more: {lost} (OTEL_TRAIN_MAX_DISK). All figures are of the rest.")
+    if summary.checkpoints_left_out:
+        calls = text.plural(int(summary.checkpoints_left_out), "call")
+        lines.append(f"{calls} of torch.save, torch.load and the like were small or read data: no checkpoints.")
     if summary.records_dropped:
         lines.append(f"{text.plural(int(summary.records_dropped), 'record')} could not be kept or sent.")
     return Text("\n".join(lines), style="dim") if lines else None

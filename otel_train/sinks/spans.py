@@ -22,8 +22,12 @@ Ids: TypeAlias = tuple[int, int]
 UNKNOWN_ERROR = {"type": "_OTHER", "message": ""}
 """The value that the conventions have for an error whose type is not known."""
 
-NAMED_BY = {names.PHASE_EVENT: (names.PREFIX, names.PHASE), names.TIMED: ("", names.TIMED_NAME)}
-"""Kinds of event whose span has the name that an attribute holds: a phase's, a function's."""
+NAMED_BY = {
+    names.PHASE_EVENT: (names.PREFIX, names.PHASE),
+    names.TIMED: ("", names.TIMED_NAME),
+    names.CHECKPOINT_STAGE_KIND: (f"{names.PREFIX}{names.CHECKPOINT}.", names.CHECKPOINT_STAGE),
+}
+"""Kinds of event whose span has the name that an attribute holds: a phase's, a function's, a stage's."""
 
 
 @dataclass(frozen=True)
