@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from otel_train import guard
 from otel_train.names import (
@@ -51,7 +52,13 @@ class Keeper(threading.Thread):
 
 
 def health_event(
-    now_ns: int, training_ns: float, background_ns: float, dropped: int, left_out: int, export_failures: dict[str, int]
+    now_ns: int,
+    training_ns: float,
+    background_ns: float,
+    dropped: int,
+    left_out: int,
+    export_failures: dict[str, int],
+    governor: dict[str, Any],
 ) -> Event:
     """What otel_train cost and lost since the run began, in seconds and counts."""
     return Event(
@@ -64,5 +71,6 @@ def health_event(
             EXPORT_FAILURES: dict(export_failures),
             ERRORS: dict(guard.counts),
             **({CHECKPOINTS_LEFT_OUT: left_out} if left_out else {}),
+            **governor,
         },
     )

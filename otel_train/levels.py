@@ -14,7 +14,7 @@ import numpy as np
 
 from otel_train import guard, instrumentation
 from otel_train.hooks.gpu_timing import READING, GpuTimer
-from otel_train.names import LEVEL, LEVEL_NAME, LEVEL_SHARE, LEVEL_STEP_TIME
+from otel_train.names import GPU_MISSED, LEVEL, LEVEL_NAME, LEVEL_SHARE, LEVEL_STEP_TIME
 from otel_train.recorder.calibration import Calibration
 from otel_train.recorder.hot_path import Recorder
 from otel_train.recorder.implied import ImpliedSteps
@@ -82,11 +82,6 @@ class Levels:
             self._writer.prepare()
 
     @property
-    def dropped(self) -> int:
-        """Steps whose GPU time could not be had."""
-        return self._timer.dropped if self._timer is not None else 0
-
-    @property
     def timed_every(self) -> int:
         """One step in so many has its GPU times; 0 without a GPU."""
         return self._timer.every if self._timer is not None else 0
@@ -100,6 +95,12 @@ class Levels:
     def marks_ns(self) -> float:
         """What marking phases on the GPU has cost so far."""
         return self._timer.mark_ns * self._timer.marked if self._timer is not None else 0.0
+
+    def told(self) -> dict[str, Any]:
+        """The level in force, what it costs where that was judged, and the steps whose GPU time could not be had."""
+        share = {LEVEL_SHARE: self.share} if self.share is not None else {}
+        missed = {GPU_MISSED: self._timer.dropped} if self._timer is not None else {}
+        return {LEVEL_NAME: self.current, **share, **missed}
 
     def finish(self) -> None:
         """At shutdown, on whatever thread."""

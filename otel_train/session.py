@@ -198,6 +198,7 @@ class Session:
                 self.scalars.dropped + (self._export.dropped if self._export is not None else 0),
                 self.recorder.sidelines.left_out,
                 self._export.failures if self._export is not None else {},
+                self.levels.told(),
             )
         )
 

@@ -11,6 +11,8 @@ from otel_train.runlog.layout import (
     COUNT_SHIFT,
     DEPTH_SHIFT,
     FORMAT_VERSION,
+    GPU_BYTES,
+    GPU_STRUCTS,
     MISSING,
     NAMES,
     PHASES_SHIFT,
@@ -70,6 +72,7 @@ class LogBuilder:
         self.steps = SegmentWriter(storage, "steps", STEP_BYTES, budget)
         self.events = EventWriter(storage, budget)
         self._scalars: SegmentWriter | None = None
+        self._gpu: SegmentWriter | None = None
         self.end_ns = monotonic_ns
         """When the last step was over."""
 
@@ -116,6 +119,13 @@ class LogBuilder:
             epoch, flags | len(phases) << PHASES_SHIFT, *slots,
         )  # fmt: skip
         self.end_ns = start + duration_ns
+
+    def gpu(self, step: int, phases: dict[str, int], memory: tuple[int, int, int, int] = (0, -1, -1, -1)) -> None:
+        """What a step was on the GPU: ns by phase; retries, allocated, reserved and peak bytes."""
+        if self._gpu is None:
+            self._gpu = SegmentWriter(self.storage, "gpu", GPU_BYTES, self._budget)
+        slots = [field for name, ns in phases.items() for field in (self.name("phase", name) | 1 << COUNT_SHIFT, ns)]
+        self._gpu.append(GPU_STRUCTS[len(phases)], step, self.end_ns, len(phases), *memory, *slots)
 
     def scalar(self, step: int, value: float, name: str = "loss", time_ns: int | None = None) -> None:
         """Record one value given to ``log()``."""

@@ -31,6 +31,7 @@ UNITS = {
     names.STEP_DURATION: "s",
     names.PHASE_DURATION: "s",
     names.PHASE_TIME: "s",
+    names.GPU_PHASE_DURATION: "s",
     names.STEP_COUNT: "{step}",
     names.SAMPLE_COUNT: "{sample}",
     names.TOKEN_COUNT: "{token}",
@@ -43,6 +44,8 @@ UNITS = {
     names.RECORDS_DROPPED: "{record}",
     names.EXPORT_FAILURES: "{failure}",
     names.ERRORS: "{error}",
+    names.LEVEL_SHARE: "1",
+    names.GPU_MISSED: "{step}",
     names.CHECKPOINTS_LEFT_OUT: "{call}",
 }
 """Unit of each metric; none for what ``log()`` was given, and seconds for what ends in ``.duration``."""
@@ -130,6 +133,17 @@ def add_scalars(aggregate: Aggregate, records: Records, scalar_names: dict[int, 
             aggregate.count((f"{name}.{names.NONFINITE}", ()), nonfinite)
 
 
+def add_gpu(aggregate: Aggregate, records: Records, phase_names: dict[int, str]) -> None:
+    """Add what timed steps were on the GPU: a histogram for each phase. Steps that were not timed are not in it."""
+    used = records["phase_count"][:, None] > np.arange(records["phases"].shape[1])
+    phases = records["phases"][used]
+    for identity in np.unique(phases["phase"]).tolist():
+        mine = phases[phases["phase"] == identity]
+        counts = np.maximum(mine["count"].astype(np.int64), 1)
+        key = names.GPU_PHASE_DURATION, ((names.PHASE, phase_name(phase_names, identity)),)
+        aggregate.histogram(key).add(mine["duration_ns"].astype(np.float64) / 1e9 / counts, counts)
+
+
 def add_event(aggregate: Aggregate, event: Event, total: Aggregate) -> None:
     """Add an event: durations by kind, sizes, and otel_train's running totals as what they rose above ``total``."""
     if event.kind == names.HEALTH:
@@ -201,7 +215,9 @@ def _add_health(aggregate: Aggregate, attributes: dict[str, Any], total: Aggrega
     for thread, name in (("training", names.OVERHEAD_TRAINING), ("background", names.OVERHEAD_BACKGROUND)):
         if name in attributes:
             running[names.OVERHEAD, ((names.OVERHEAD_THREAD, thread),)] = float(attributes[name])
-    for name in (names.RECORDS_DROPPED, names.CHECKPOINTS_LEFT_OUT):
+    if names.LEVEL_SHARE in attributes:
+        aggregate.gauges[names.LEVEL_SHARE, ()] = float(attributes[names.LEVEL_SHARE])
+    for name in (names.RECORDS_DROPPED, names.CHECKPOINTS_LEFT_OUT, names.GPU_MISSED):
         if name in attributes:
             running[name, ()] = attributes[name]
     for name, attribute in ((names.EXPORT_FAILURES, names.FAILED_SIGNAL), (names.ERRORS, names.FAILED_SITE)):

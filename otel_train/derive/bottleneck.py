@@ -75,7 +75,9 @@ def _caveats(evidence: Evidence, kind: str) -> tuple[str, ...]:
     caveats = []
     if 0 < evidence.steps <= FEW_STEPS:
         caveats.append(f"Judged on {evidence.steps} steps only, the first ones included: they often are slower.")
-    if evidence.has_gpu and kind in (COMPUTE, OPTIMIZER, STEP, PHASE, INPUT):
+    if evidence.gpu_steps and kind in (COMPUTE, OPTIMIZER, STEP, INPUT):
+        caveats.append(f"Judged by GPU time, which is known of {evidence.gpu_steps} steps.")
+    elif evidence.has_gpu and kind in (COMPUTE, OPTIMIZER, STEP, PHASE, INPUT):
         caveats.append(
             "Phases are host time: the GPU works on after a phase has returned, so a phase that reads a result also "
             "holds the wait for the GPU."

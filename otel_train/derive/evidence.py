@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from otel_train import names
+from otel_train.derive.gpu import GpuTotals, merged_gpu
 from otel_train.derive.measures import PhaseTable, phase_table
 from otel_train.derive.outside import outside_times
 from otel_train.derive.phases import PhaseTotal
@@ -58,6 +59,8 @@ class Evidence:
     has_waits: bool
     """Whether any wait for data is recorded: without a traced loader there is none."""
     has_gpu: bool
+    gpu_steps: int = 0
+    """Steps whose GPU time is known: then waiting, computing and the optimizer are judged by the GPU's time."""
 
     @property
     def run_s(self) -> float:
@@ -83,17 +86,41 @@ def gather(scans: Sequence[RankScan]) -> Evidence:
         table[place].merge(total, sign=-1)
     step_s = sum(int(scan.steps.durations_ns[skip:].sum()) for scan, skip in zip(judged, skips, strict=True)) / 1e9
     times = class_times(table)
+    steps = sum(scan.steps.count - skip for scan, skip in zip(judged, skips, strict=True))
+    gpu = merged_gpu(scan.gpu for scan in judged)
+    if gpu is not None:
+        times = gpu_class_times(gpu, times, steps, step_s)
     times[STEP] = times.get(STEP, 0.0) + max(step_s - sum(times.values()), 0.0)
     for scan, skip in zip(judged, skips, strict=True):
         for what, seconds in outside_times(scan.steps, scan.events.blocking, skip).items():
             times[what] = times.get(what, 0.0) + seconds
     return Evidence(
-        sum(scan.steps.count - skip for scan, skip in zip(judged, skips, strict=True)),
+        steps,
         step_s,
         {what: seconds for what, seconds in times.items() if seconds > 0},
         any(scan.steps.waits_ns.any() for scan in judged),
         any(scan.identity.get("hardware", {}).get("gpus") for scan in judged),
+        0 if gpu is None else gpu.steps,
     )
+
+
+def gpu_class_times(gpu: GpuTotals, host: dict[str, float], steps: int, step_s: float) -> dict[str, float]:
+    """Seconds by class, of what the GPU did: the host's time says little, since it runs ahead.
+
+    The timed steps stand for all. What of the host's wait for data the GPU had other work for is no wait. Of the host's
+    classes stay the phases of the script's own, as far as there is time left for them.
+    """
+    times: dict[str, float] = {}
+    for phase, seconds in gpu.times_s.items():
+        what = CLASSES.get(phase, STEP)
+        times[what] = times.get(what, 0.0) + seconds / gpu.steps * steps
+    known = sum(times.values())
+    if known > step_s:  # the GPU runs behind the host: its times of some steps lie in the host's next ones
+        times = {what: seconds * step_s / known for what, seconds in times.items()}
+    left = max(step_s - sum(times.values()), 0.0)
+    own = {what: seconds for what, seconds in host.items() if what.startswith(f"{PHASE}:")}
+    scale = min(left / sum(own.values()), 1.0) if own and sum(own.values()) else 0.0
+    return times | {what: seconds * scale for what, seconds in own.items()}
 
 
 def class_times(table: PhaseTable) -> dict[str, float]:

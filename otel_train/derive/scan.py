@@ -1,9 +1,10 @@
 """Everything that one rank recorded, read once: what a report is made from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from otel_train.derive.event_totals import EventScan, scan_events
+from otel_train.derive.gpu import GpuTotals, scan_gpu
 from otel_train.derive.resource_totals import ResourceTotal, scan_resources
 from otel_train.derive.scalar_totals import ScalarTotal, scan_scalars
 from otel_train.derive.steps import StepScan, scan_steps
@@ -19,6 +20,7 @@ class RankScan:
     events: EventScan
     scalars: dict[str, ScalarTotal]
     resources: dict[str, ResourceTotal]
+    gpu: GpuTotals = field(default_factory=GpuTotals)
 
     @property
     def rank(self) -> int:
@@ -28,4 +30,6 @@ class RankScan:
 
 def scan_rank(log: RankLog) -> RankScan:
     """Read a rank's log. 0.4 s and 20 MB for a million steps. Raises ``UnknownFormat``."""
-    return RankScan(log.read_identity(), scan_steps(log), scan_events(log), scan_scalars(log), scan_resources(log))
+    return RankScan(
+        log.read_identity(), scan_steps(log), scan_events(log), scan_scalars(log), scan_resources(log), scan_gpu(log)
+    )

@@ -8,6 +8,7 @@ from otel_train import names
 from otel_train.derive import measures
 from otel_train.derive.bottleneck import Verdict, judge
 from otel_train.derive.event_totals import CheckpointTotal, ErrorTotal, SpanTotal
+from otel_train.derive.gpu import GpuTotals, merged_gpu
 from otel_train.derive.measures import PhaseShare, Rate, Span, Starvation, StepTime
 from otel_train.derive.merge import added, health_total, merged_errors
 from otel_train.derive.phases import PhaseTotal
@@ -47,6 +48,8 @@ class Summary:
     """Mean step time, s, of parts of the run: of the first rank."""
     phases: list[PhaseShare]
     starvation: Starvation | None
+    gpu: GpuTotals | None
+    """What steps were on the GPU; None where none was timed."""
     packing_efficiency: float | None
     slowest: list[SlowStep]
     failed_steps: list[int]
@@ -145,6 +148,7 @@ def summarize(scans: Sequence[RankScan]) -> Summary:
         step_time_curve=measures.step_time_curve(with_steps[0]) if with_steps else [],
         phases=measures.phase_shares(steps),
         starvation=measures.starvation(steps),
+        gpu=merged_gpu(scan.gpu for scan in scans),
         packing_efficiency=measures.packing_efficiency(steps),
         slowest=sorted((slow for scan in steps for slow in scan.slowest), key=lambda slow: -slow.duration_s)[:SLOWEST],
         failed_steps=sorted({step for scan in steps for step in scan.failed_steps}),

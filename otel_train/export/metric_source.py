@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from otel_train.derive.aggregate import Aggregate, add_event, add_rates, add_scalars, add_steps
+from otel_train.derive.aggregate import Aggregate, add_event, add_gpu, add_rates, add_scalars, add_steps
 from otel_train.export.batches import Batch, Cursor, EventReader, position_of
 from otel_train.runlog.ranklog import RankLog
 from otel_train.runlog.records import Records, SegmentReader
@@ -41,6 +41,7 @@ class _Pass:
         self._total = Aggregate.from_json(cursor["total"]) if "total" in cursor else Aggregate()
         self._steps = _Stream(log.steps, int(cursor.get("steps", 0)), _step_ends)
         self._scalars = _Stream(log.scalars, int(cursor.get("scalars", 0)), lambda records: records["time_ns"])
+        self._gpu = _Stream(log.gpu, int(cursor.get("gpu", 0)), lambda records: records["time_ns"])
         self._events = EventReader(log, position_of(cursor))
 
     def batches(self, final: bool) -> Iterator[Batch]:
@@ -57,7 +58,7 @@ class _Pass:
         yield self._batch(sets)
 
     def _heads(self) -> list[int | None]:
-        return [self._steps.next_ns, self._scalars.next_ns, self._events.next_ns]
+        return [self._steps.next_ns, self._scalars.next_ns, self._gpu.next_ns, self._events.next_ns]
 
     def _boundary_after(self, time_ns: int) -> int:
         """The end of the interval that holds the time, or of the one after the last set for a record that is late."""
@@ -78,6 +79,9 @@ class _Pass:
             last_ns = max(last_ns, int(_step_ends(records)[-1]))
         for records in self._scalars.take_until(boundary_ns):
             add_scalars(delta, records, self._log.names("scalar"))
+            last_ns = max(last_ns, int(records["time_ns"][-1]))
+        for records in self._gpu.take_until(boundary_ns):
+            add_gpu(delta, records, self._log.names("phase"))
             last_ns = max(last_ns, int(records["time_ns"][-1]))
         for event, _ in self._events.take_until(boundary_ns):
             add_event(delta, event, self._total)
@@ -100,11 +104,12 @@ class _Pass:
         cursor = {
             "steps": self._steps.ordinal,
             "scalars": self._scalars.ordinal,
+            "gpu": self._gpu.ordinal,
             "events": [self._events.position.segment, self._events.position.offset],
             "end_ns": self._end_ns,
             "total": self._total.to_json(),
         }
-        return Batch(sets, cursor, self._steps.take_lost() + self._scalars.take_lost())
+        return Batch(sets, cursor, self._steps.take_lost() + self._scalars.take_lost() + self._gpu.take_lost())
 
 
 class _Stream:

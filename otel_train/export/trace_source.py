@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from otel_train import names
+from otel_train.derive.gpu import gpu_times
 from otel_train.derive.intervals import LONGEST_NS, START_UP, Interval, is_boundary
 from otel_train.derive.kept import HISTORY, Keeping
 from otel_train.export.batches import Batch, Cursor, EventReader, position_of
@@ -93,6 +94,7 @@ class _Pass:
         decision = self._keeping.decide(first, records)
         if decision.kept:
             self._maker = replace(self._maker, phase_names=self._log.names("phase"))
+        gpu = gpu_times(self._log, records["step"][decision.kept], self._maker.phase_names) if decision.kept else {}
         self._passed = passed = _Passed(first, records["start_ns"] + records["duration_ns"], decision.suppressed)
         for index, reason, slot in zip(decision.kept, decision.reasons, decision.slots, strict=True):
             passed.before = index
@@ -101,7 +103,8 @@ class _Pass:
             self._count(index + 1)
             self._slot = slot
             errors = self._errors_in(records[index])
-            self._spans += self._maker.step(records[index], reason, errors, self._interval.index)
+            times = gpu.get(int(records[index]["step"]), {})
+            self._spans += self._maker.step(records[index], reason, errors, self._interval.index, times)
             yield from self._when_full()
         passed.before = len(records)
         yield from self._events_until(int(passed.ends[-1]))

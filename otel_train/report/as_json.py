@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from otel_train.derive.event_totals import CheckpointTotal
+from otel_train.derive.gpu import GpuTotals
 from otel_train.derive.scalar_totals import ScalarTotal
 from otel_train.derive.summary import RunSummary, Summary
 
@@ -61,6 +62,7 @@ def summary_as_dict(summary: Summary) -> dict[str, Any]:
         "step_time_curve_s": summary.step_time_curve,
         "phases": [asdict(phase) for phase in summary.phases],
         "starvation": asdict(summary.starvation) if summary.starvation else None,
+        "gpu": _gpu(summary.gpu) if summary.gpu else None,
         "packing_efficiency": summary.packing_efficiency,
         "slowest_steps": [asdict(slow) for slow in summary.slowest],
         "failed_steps": summary.failed_steps,
@@ -100,6 +102,12 @@ def _checkpoint(total: CheckpointTotal) -> dict[str, Any]:
     del content["sized"], content["sized_s"]
     known = total.sized > 0
     return {**content, "size_bytes": total.size_bytes if known else None, "rate_bytes_per_s": total.rate}
+
+
+def _gpu(totals: GpuTotals) -> dict[str, Any]:
+    content = asdict(totals)
+    content["per_step_s"] = {name: totals.per_step_s(name) for name in content.pop("times_s")}
+    return content
 
 
 def _scalar(total: ScalarTotal) -> dict[str, Any]:

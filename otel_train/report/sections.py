@@ -103,14 +103,21 @@ def phases(summary: Summary, bar_width: int) -> RenderableType | None:
     """Where the time of a step goes, nested phases under theirs, and how much passes between steps."""
     if not summary.phases or summary.span is None:
         return None
-    table = columns(("share", "right"), ("a step", "right"), ("", "left"), title="Where a step's time goes")
+    gpu = summary.gpu
+    on_gpu: tuple[tuple[str, Justify], ...] = (("on the GPU", "right"),) if gpu else ()
+    table = columns(("share", "right"), ("a step", "right"), *on_gpu, ("", "left"), title="Where a step's time goes")
     for phase in _nested(summary.phases):
         name = phase.name if phase.count is not None else f"{phase.name} (in no phase)"
         style = PHASE_STYLES.get(phase.name, "green") if phase.depth == 0 else "dim"
         bar = Text(text.bar(phase.share, bar_width), style=style)
         indented = Text("  " * (phase.depth + 1) + name, style="dim" if phase.depth else "")
-        table.add_row(indented, text.percent(phase.share), text.seconds(phase.per_step_s), bar)
+        gpu_s = [text.seconds(gpu.per_step_s(phase.name) if phase.depth == 0 else None)] if gpu else []
+        table.add_row(indented, text.percent(phase.share), text.seconds(phase.per_step_s), *gpu_s, bar)
     lines: list[RenderableType] = [table]
+    if gpu:
+        lines.append(
+            Text(f"  on the GPU: mean of {text.plural(gpu.steps, 'timed step')}; of data_wait, what it waited")
+        )
     if summary.starvation:
         starved = text.plural(summary.starvation.starved_steps, "step")
         share = text.percent(summary.starvation.starved_share)

@@ -3,8 +3,9 @@
 Nothing here knows a phase or a kind of event by name, but for the ones that carry the name of something else.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from otel_train import names
@@ -13,7 +14,7 @@ from otel_train.derive.aggregate import EVALUATING, TRAINING
 from otel_train.derive.intervals import START_UP, Closed
 from otel_train.derive.phases import phase_name
 from otel_train.runlog.events import Event, Position
-from otel_train.runlog.layout import EVALUATION, FAILED, MERGED, MISSING
+from otel_train.runlog.layout import EVALUATION, FAILED, MERGED, MISSING, SKIPPED
 from otel_train.sinks import ids
 
 Ids: TypeAlias = tuple[int, int]
@@ -54,9 +55,19 @@ class SpanMaker:
     anchor: Anchor
     phase_names: dict[int, str] = field(default_factory=dict)
 
-    def step(self, record: Any, reason: str, errors: Iterable[Event], interval: int) -> Iterator[SpanData]:
-        """A step's span and those of its phases. ``record`` is one of ``records.STEP``, ``errors`` those in it."""
-        number, start, duration, samples, tokens, padded, epoch, flags, _, _, _ = record.tolist()
+    def step(
+        self,
+        record: Any,
+        reason: str,
+        errors: Iterable[Event],
+        interval: int,
+        gpu: Mapping[str, float] = MappingProxyType({}),
+    ) -> Iterator[SpanData]:
+        """A step's span and those of its phases. ``record`` is one of ``records.STEP``, ``errors`` those in it.
+
+        ``gpu`` has the seconds that phases took on the GPU, where they are known.
+        """
+        number, start, duration, samples, tokens, padded, epoch, flags, _, queue, _ = record.tolist()
         known_epoch = None if epoch == MISSING else epoch
         evaluation = bool(flags & EVALUATION)
         which = (number, known_epoch, evaluation)
@@ -75,13 +86,15 @@ class SpanMaker:
                 names.KEPT_BECAUSE: reason,
                 **_known({names.EPOCH_NUMBER: epoch, names.BATCH_SIZE: samples}),
                 **_known({names.TOKEN_COUNT: tokens, names.PADDED_TOKEN_COUNT: padded}),
+                **({names.QUEUE_SIZE: queue - 1} if queue else {}),
+                **({names.SKIPPED_STEP: True} if flags & SKIPPED else {}),
             },
             (self.interval_ids(interval),),
             by_phase.get(None, UNKNOWN_ERROR) if flags & FAILED else None,
         )
         yield root
         spans = [ids.step_span_id(self.run_id, self.rank, *which, slot + 1) for slot in range(record["phase_count"])]
-        yield from self._phases(root, record, spans, by_phase)
+        yield from self._phases(root, record, spans, by_phase, gpu)
 
     def event(self, event: Event, position: Position, interval: int) -> SpanData:
         """An event with a duration, in its interval's trace."""
@@ -120,15 +133,23 @@ class SpanMaker:
         )
 
     def _phases(
-        self, root: SpanData, record: Any, spans: list[int], errors: dict[str | None, dict[str, str]]
+        self,
+        root: SpanData,
+        record: Any,
+        spans: list[int],
+        errors: dict[str | None, dict[str, str]],
+        gpu: Mapping[str, float],
     ) -> Iterator[SpanData]:
         slots = record["phases"][: len(spans)].tolist()
         failed = {phase_name(self.phase_names, slot[0]): index for index, slot in enumerate(slots)}
+        last = {phase_name(self.phase_names, slot[0]): index for index, slot in enumerate(slots) if not slot[1]}
         for index, (identity, _, count, start, duration) in enumerate(slots):
             name = phase_name(self.phase_names, identity)
             start_ns = min(root.start_ns + round(start), root.end_ns)
             around = _around(slots, index)
             attributes: dict[str, Any] = {names.PHASE: name}
+            if name in gpu and last.get(name) == index:  # of all the step's phases of that name together
+                attributes[names.GPU_TIME] = gpu[name]
             if record["flags"] & MERGED and count > 1:
                 attributes |= {names.PHASE_COUNT: count, names.PHASE_TIME: duration / 1e9}
             yield SpanData(
