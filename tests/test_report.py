@@ -107,7 +107,8 @@ def test_missing_counts_are_hyphens(tmp_path: Path) -> None:
 
 
 MEASURES = {
-    "steps", "time", "throughput", "step_time", "step_time_curve_s", "phases", "starvation", "gpu", "packing_efficiency",
+    "steps", "time", "throughput", "step_time", "step_time_curve_s", "phases", "starvation", "gpu",
+    "packing_efficiency",
     "slowest_steps", "failed_steps", "errors", "last_epoch", "epochs", "evaluations", "evaluation_steps_s",
     "checkpoints",
     "timed", "phases_outside_steps", "other_events", "scalars", "resources", "overhead_s", "records_dropped",
