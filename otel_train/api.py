@@ -18,9 +18,11 @@ from otel_train.names import (
     EVALUATION_KIND,
     EVALUATION_NAME,
     STEP_COUNT,
+    WAIT_TIME,
 )
 from otel_train.recorder import scopes
 from otel_train.recorder.scopes import Amount, Phase, Step
+from otel_train.recorder.signals import signals
 from otel_train.runlog.layout import LARGEST, MISSING
 from otel_train.timed import Timed
 
@@ -147,6 +149,7 @@ class Epoch(EventScope):
         recorder.state.epoch = self._number if valid else MISSING
 
     def ended(self, recorder: "Recorder", duration_ns: int) -> dict[str, Any]:
+        signals.between_steps()  # the last step is the epoch's, also where nothing asks for a batch after it
         recorder.state.epoch = MISSING
         return {}
 
@@ -168,10 +171,9 @@ class Evaluation(EventScope):
 
     def ended(self, recorder: "Recorder", duration_ns: int) -> dict[str, Any]:
         before, self._before = self._before, None
-        if before is not None:
-            recorder.end_evaluation(before)
-        steps = recorder.state.evaluation_steps - self._first
-        return {STEP_COUNT: steps} if steps else {}
+        batches, waited_ns = (0, 0) if before is None else recorder.end_evaluation(before)
+        steps = recorder.state.evaluation_steps - self._first + batches
+        return {**({STEP_COUNT: steps} if steps else {}), **({WAIT_TIME: waited_ns / 1e9} if batches else {})}
 
 
 class Checkpoint(EventScope):

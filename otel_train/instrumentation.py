@@ -12,6 +12,8 @@ from otel_train.recorder.signals import signals
 
 SURFACES: dict[str, tuple[str, ...]] = {
     "torch": ("data_loader", "forward", "backward", "optimizer", "grad_scaler"),
+    "transformers.trainer": ("integrations.transformers",),
+    "accelerate.accelerator": ("integrations.accelerate",),
 }
 """By module, the files in ``hooks/`` (or, with a dot, of otel_train) whose ``install(module) -> undo`` it takes."""
 

@@ -114,11 +114,27 @@ class Recorder:
         self.settle()
         return before
 
-    def end_evaluation(self, before: tuple[int, list[Any]]) -> None:
-        """Steps are the training's again, and so is a batch that was waited for before the evaluation."""
-        self.state.flags, waits = before
-        self.state.waits[:0] = waits
+    def end_evaluation(self, before: tuple[int, list[Any]]) -> tuple[int, int]:
+        """Steps are the training's again, and so is a batch that was waited for before the evaluation.
+
+        Returns how many batches no step of the evaluation took, and the time (ns) that was waited for them.
+        """
+        state = self.state
+        self.fold_evaluation_waits()
+        batches, waited_ns = state.evaluation_batches
+        state.evaluation_batches = (0, 0)
+        state.flags, waits = before
+        state.waits[:0] = waits
         self.settle()
+        return batches, waited_ns
+
+    def fold_evaluation_waits(self) -> None:
+        """The waits so far are the evaluation's, and add up."""
+        state = self.state
+        batches, waited_ns = state.evaluation_batches
+        starts, ends = state.waits[1::WAIT_FIELDS], state.waits[2::WAIT_FIELDS]
+        state.evaluation_batches = batches + len(ends), waited_ns + sum(ends) - sum(starts)
+        state.waits.clear()
 
     def activate(self) -> Callable[[], None]:
         """Make ``Step`` and ``Phase`` record here; returns the undo."""
@@ -394,7 +410,10 @@ class Recorder:
                 queue = queue or waits[-1]
                 del waits[-WAIT_FIELDS:]
             if len(waits) > MOST_WAITS:
-                self.loader_ended(loader)
+                if state.flags & EVALUATION:
+                    self.fold_evaluation_waits()
+                else:
+                    self.loader_ended(loader)
             waits += (loader, start_ns, end_ns, samples, tokens, queue)
         else:
             state.queue = queue

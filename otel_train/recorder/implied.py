@@ -72,6 +72,8 @@ class ImpliedSteps:
             return now
 
         def batch_came(iteration: object, start_ns: int, end_ns: int, samples: int, tokens: int, queue: int) -> None:
+            if state.implied and state.flags & EVALUATION:  # in the middle of a step that goes on after it
+                return
             waited(iteration, start_ns, end_ns, samples, tokens, queue)
             if state.look:
                 look()
@@ -82,6 +84,7 @@ class ImpliedSteps:
             "batch_came": batch_came,
             "loader_ended": self._loader_ended,
             "between_steps": self._between_steps,
+            "step_failed": self._step_failed,
         }
 
     def _passes(self) -> Functions:
@@ -283,20 +286,28 @@ class ImpliedSteps:
         if not state.implied or state.start_ns is None:
             return
         if error is not None and not state.stepped:
-            now = recorder.clock()
-            event = Event(ERROR, now, step=state.number, error=describe(error), attributes=error_type(error))
-            recorder.sidelines.event(event)
-            state.step_flags |= FAILED
-            self._close(now)
+            self._step_failed(error)
         elif state.stepped:
             ends = map(sum, zip(state.phases[1::SLOT_FIELDS], state.phases[2::SLOT_FIELDS], strict=True))
             self._close(state.start_ns + max(ends) if state.phases else recorder.clock())
+
+    def _step_failed(self, error: BaseException) -> None:
+        """An exception left the training's loop: the step that was going on is over."""
+        state, recorder = self._state, self._recorder
+        if not state.implied or state.start_ns is None:
+            return
+        now = recorder.clock()
+        if not state.stepped:
+            attributes = error_type(error)
+            recorder.sidelines.event(Event(ERROR, now, step=state.number, error=describe(error), attributes=attributes))
+            state.step_flags |= FAILED
+        self._close(now)
 
     # -- data and evaluation ---------------------------------------------------------------------------------------
 
     def _loader_ended(self, iteration: object) -> None:
         state = self._state
-        if get_ident() != state.thread:
+        if get_ident() != state.thread or state.flags & EVALUATION:  # the evaluation has them when it is over
             return
         if state.implied and not state.trained and not state.stepped and state.start_ns is not None:
             self._was_evaluation()

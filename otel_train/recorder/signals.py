@@ -26,7 +26,7 @@ class Signals:
     ``loader_ended(iteration)``, and counts may be ``layout.MISSING``. ``…_began`` and ``…_ended`` come in pairs, also
     when what lies between raises. ``optimizer_skipped()`` says that a gradient scaler found infinities and left the
     optimizer's step out. ``evaluation_…`` is a forward without gradients. ``between_steps()`` says that what follows
-    belongs to no step.
+    belongs to no step; ``step_failed(error)`` that an exception left the loop.
     """
 
     __slots__ = (
@@ -48,6 +48,7 @@ class Signals:
         "optimizer_ended",
         "optimizer_skipped",
         "optimizer_steps",
+        "step_failed",
     )
 
     clock: Callable[[], int]
@@ -64,6 +65,7 @@ class Signals:
     optimizer_ended: Callable[[object], None]
     optimizer_skipped: Callable[[], None]
     between_steps: Callable[[], None]
+    step_failed: Callable[[BaseException], None]
 
     def __init__(self) -> None:
         self.begin_run: Callable[[], object] | None = None
@@ -103,13 +105,21 @@ class Signals:
     def _early_end(self, iteration: object) -> None:
         self.early_waits = [wait for wait in self.early_waits if wait[0] is not iteration]
 
-    def _first_sign(self, name: str, *arguments: object) -> None:
+    def training_begins(self) -> bool:
+        """A framework is about to train: begin the run now, where that is wanted, so that it has the first epoch too.
+
+        Returns whether it was wanted.
+        """
         begin, self.begin_run = self.begin_run, None
         if begin is None:
-            return
+            return False
         with guard.guarded("first step"):
             begin()
-        getattr(self, name)(*arguments)
+        return True
+
+    def _first_sign(self, name: str, *arguments: object) -> None:
+        if self.training_begins():
+            getattr(self, name)(*arguments)
 
 
 signals = Signals()

@@ -19,6 +19,7 @@ class TrainingState:
         "closure_ran",
         "epoch",
         "evaluation",
+        "evaluation_batches",
         "evaluation_number",
         "evaluation_steps",
         "explicit",
@@ -59,6 +60,8 @@ class TrainingState:
         self.evaluation_number: int = -1
         self.evaluation_steps = 0
         """Steps of evaluations so far."""
+        self.evaluation_batches = (0, 0)
+        """Of the marked evaluation that is going on: batches that no step took, and the time (ns) waited for them."""
         self.training_number: int = -1
         """What ``number`` goes back to after a step of an evaluation."""
         self.nested_steps = 0
