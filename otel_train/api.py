@@ -149,9 +149,12 @@ class Epoch(EventScope):
         recorder.state.epoch = self._number if valid else MISSING
 
     def ended(self, recorder: "Recorder", duration_ns: int) -> dict[str, Any]:
-        signals.between_steps()  # the last step is the epoch's, also where nothing asks for a batch after it
         recorder.state.epoch = MISSING
         return {}
+
+    def __exit__(self, *error: Any) -> None:
+        signals.between_steps()  # the last step is the epoch's, also where nothing asks for a batch after it
+        super().__exit__(*error)
 
 
 class Evaluation(EventScope):

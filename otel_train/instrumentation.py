@@ -11,7 +11,7 @@ from otel_train.errors import OtelTrainError
 from otel_train.recorder.signals import signals
 
 SURFACES: dict[str, tuple[str, ...]] = {
-    "torch": ("data_loader", "forward", "backward", "optimizer", "grad_scaler"),
+    "torch": ("data_loader", "loader_pass", "forward", "backward", "optimizer", "grad_scaler", "zero_grad"),
     "transformers.trainer": ("integrations.transformers",),
     "accelerate.accelerator": ("integrations.accelerate",),
 }

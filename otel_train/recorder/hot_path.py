@@ -153,7 +153,7 @@ class Recorder:
         state, clock, starts, phases = self.state, self.clock, self.state.starts, self.state.phases
         begin, end_latest, record = starts.append, starts.pop, phases.extend
         enter_aside, exit_aside = self.sidelines.enter, self.sidelines.exit
-        phase_failed, merge_now = self._phase_failed, self._merge_now
+        phase_failed, merge_now = self._phase_failed, self.merge_now
         thread, aside = self.state.thread, self.state.aside
 
         def enter_phase(phase: scopes.Phase) -> scopes.Phase:
@@ -366,7 +366,7 @@ class Recorder:
             )
         return flags
 
-    def _merge_now(self) -> None:
+    def merge_now(self) -> None:
         """So many phases in one step that they would fill memory: their times are kept, by name."""
         state = self.state
         state.phases[:] = merge(state.phases)
@@ -420,6 +420,8 @@ class Recorder:
             state.optimizer_depth = state.optimizer_from_ns = 0  # the last one's step raised
             once = scopes.DATA_WAIT_PHASE.once + (len(state.starts) << DEPTH_SHIFT)
             state.phases.extend((once, start_ns - state.start_ns, end_ns - start_ns))
+            if len(state.phases) > MOST_PHASES:
+                self.merge_now()
             self._add_amounts(samples, tokens)
 
     def _add_amounts(self, samples: int, tokens: int) -> None:

@@ -13,6 +13,8 @@ Where a step begins and ends, in one place (``docs/zero-code.md`` has it with pi
   to its end without one backward is evaluation as well.
 - *An optimizer step that runs the training in its closure* (Lightning, LBFGS) is optimizer time only after a backward
   and until the next forward.
+- *Without an optimizer*, where the script updates its parameters itself, a backward stands for the optimizer's step,
+  once ``zero_grad`` of a module after a backward has shown that it is so.
 - *Once the script marks a step itself*, its steps are the only ones.
 """
 
@@ -32,16 +34,19 @@ from otel_train.names import (
 )
 from otel_train.recorder import scopes
 from otel_train.recorder.failures import describe, error_type
-from otel_train.recorder.hot_path import Recorder
+from otel_train.recorder.hot_path import MOST_PHASES, Recorder
 from otel_train.recorder.phase_slots import SLOT_FIELDS
 from otel_train.recorder.signals import signals
 from otel_train.recorder.training_state import WAIT_FIELDS
 from otel_train.runlog.events import Event
-from otel_train.runlog.layout import COUNT_SHIFT, DEPTH_SHIFT, EVALUATION, FAILED, SKIPPED
+from otel_train.runlog.layout import COUNT_SHIFT, DEPTH_SHIFT, EVALUATION, FAILED, MISSING, SKIPPED
 
 FORWARD_PHASE, BACKWARD_PHASE, OPTIMIZER_PHASE = map(scopes.phase, (FORWARD, BACKWARD, OPTIMIZER))
 START, LAST_END, COUNT, WAITED = range(4)
 """Fields of ``TrainingState.evaluation``."""
+
+BY_HAND = 0
+"""Stands for an optimizer among those that have stepped: the script's own code."""
 
 Functions = dict[str, Callable[..., Any]]
 
@@ -85,12 +90,13 @@ class ImpliedSteps:
             "loader_ended": self._loader_ended,
             "between_steps": self._between_steps,
             "step_failed": self._step_failed,
+            "gradients_cleared": self._gradients_cleared,
         }
 
     def _passes(self) -> Functions:
         state, clock, phases, starts = self._state, self._recorder.clock, self._state.phases, self._state.starts
         record = phases.extend if self._recorder.with_phases else "".format
-        begin, prelude, claim = self._begin, self._prelude, self._claim
+        begin, prelude, claim, many = self._begin, self._prelude, self._claim, self._many_phases
         forward, backward = FORWARD_PHASE.once, BACKWARD_PHASE.once
 
         def forward_began() -> None:
@@ -107,6 +113,8 @@ class ImpliedSteps:
                 start = starts.pop()
                 what = forward + (len(starts) << DEPTH_SHIFT) if starts else forward
                 record((what, start - state.start_ns, now - start))  # type: ignore[operator]  # a step is going on
+                if len(phases) > MOST_PHASES:
+                    many()
 
         def backward_began() -> None:
             now = clock()
@@ -125,9 +133,14 @@ class ImpliedSteps:
                 what = backward + (len(starts) << DEPTH_SHIFT) if starts else backward
                 record((what, start - state.start_ns, now - start))  # type: ignore[operator]  # likewise
                 state.in_backward = False
+                if len(phases) > MOST_PHASES:
+                    many()
                 if state.optimizer_depth:
                     state.optimizer_from_ns = now
                     state.closure_ran = True
+                elif state.by_hand:
+                    state.boundary_ns, state.unusual = 0, True
+                    state.stepped.add(BY_HAND)
 
         return {
             "forward_began": forward_began,
@@ -145,6 +158,7 @@ class ImpliedSteps:
             now = clock()
             if get_ident() != state.thread or (state.start_ns is None and not begin(now)):
                 return
+            state.by_hand = False
             if state.optimizer_depth:
                 state.optimizer_depth += 1
                 return
@@ -240,6 +254,30 @@ class ImpliedSteps:
         state.starts.extend(open_phases)
         if state.look:
             self._look()
+
+    def _gradients_cleared(self) -> None:
+        """A module's gradients are thrown away. If no optimizer ever stepped, the script has used them itself."""
+        state, phases = self._state, self._state.phases
+        if signals.optimizer_steps or not state.implied or not state.trained or get_ident() != state.thread:
+            return
+        if not state.by_hand:
+            if state.stepped:  # a gradient scaler that has skipped every step so far
+                return
+            state.by_hand = True
+            last = [index for index in range(0, len(phases), SLOT_FIELDS) if phases[index] == BACKWARD_PHASE.once]
+            state.mark = last[-1] + SLOT_FIELDS if last else len(phases)
+            if state.mark < len(phases):  # a batch has come since, and its samples are counted with the last one's
+                state.boundary_ns = phases[state.mark + 1] + state.start_ns
+                state.samples = state.tokens = MISSING
+        elif BY_HAND not in state.stepped:
+            return
+        self._split(self._recorder.clock())
+        state.trained = False
+
+    def _many_phases(self) -> None:
+        """So many phases in one step that they would fill memory: their times are kept, by name."""
+        self._recorder.merge_now()
+        self._state.mark = min(self._state.mark, len(self._state.phases))
 
     def _look(self) -> None:
         """The last step had no forward: let the hook find out what the models are."""

@@ -25,7 +25,8 @@ class Signals:
     tokens, queue)``, where ``iteration`` is any object that stands for one pass over a loader until
     ``loader_ended(iteration)``, and counts may be ``layout.MISSING``. ``…_began`` and ``…_ended`` come in pairs, also
     when what lies between raises. ``optimizer_skipped()`` says that a gradient scaler found infinities and left the
-    optimizer's step out. ``evaluation_…`` is a forward without gradients. ``between_steps()`` says that what follows
+    optimizer's step out. ``evaluation_…`` is a forward without gradients. ``gradients_cleared()`` says that a
+    module's gradients are about to be thrown away. ``between_steps()`` says that what follows
     belongs to no step; ``step_failed(error)`` that an exception left the loop.
     """
 
@@ -42,6 +43,7 @@ class Signals:
         "evaluation_ended",
         "forward_began",
         "forward_ended",
+        "gradients_cleared",
         "loader_ended",
         "look_for_models",
         "optimizer_began",
@@ -64,6 +66,7 @@ class Signals:
     optimizer_began: Callable[[object], None]
     optimizer_ended: Callable[[object], None]
     optimizer_skipped: Callable[[], None]
+    gradients_cleared: Callable[[], None]
     between_steps: Callable[[], None]
     step_failed: Callable[[BaseException], None]
 

@@ -16,6 +16,7 @@ class TrainingState:
     __slots__ = (
         "aside",
         "boundary_ns",
+        "by_hand",
         "closure_ran",
         "epoch",
         "evaluation",
@@ -94,6 +95,8 @@ class TrainingState:
         self.trained = False
         """Has the step had a backward?"""
         self.in_backward = False
+        self.by_hand = False
+        """Does the script update its parameters itself, without an optimizer?"""
         self.stepped: set[int] = set()
         """The optimizers that have stepped in this step, by ``id``."""
         self.optimizer_depth = 0
