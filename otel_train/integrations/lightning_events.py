@@ -56,7 +56,7 @@ class LightningEvents:
             return
         with guard.guarded("lightning"):
             values = _logged_in_step(trainer)
-            self._by_step.update(values)
+            self._by_step.update(*((name, f"{name}_step") for name in values))
             loss = outputs.get("loss") if isinstance(outputs, dict) else None
             if loss is not None and "loss" not in values:
                 values["loss"] = loss * trainer.accumulate_grad_batches if trainer.accumulate_grad_batches > 1 else loss

@@ -58,9 +58,7 @@ def main():
         limit_val_batches=3,
     )
     model = LitAutoEncoder()
-    trainer.fit(
-        model, DataLoader(data, shuffle=True, **loaders), DataLoader(data, **loaders), ckpt_path=args.resume
-    )
+    trainer.fit(model, DataLoader(data, shuffle=True, **loaders), DataLoader(data, **loaders), ckpt_path=args.resume)
     trainer.test(model, DataLoader(data, **loaders), verbose=False)
     print({name: repr(value.item()) for name, value in trainer.callback_metrics.items()})
 
