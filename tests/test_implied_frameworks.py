@@ -1,4 +1,4 @@
-"""Steps told from signals, where frameworks and unusual loops send them: each signal called by hand, on a fake clock."""
+"""Steps told from signals as frameworks and unusual loops send them: each called by hand, on a fake clock."""
 
 import pytest
 

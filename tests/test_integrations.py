@@ -79,7 +79,8 @@ def make_trainer(lightning, tmp_path, *callbacks, **settings):
     """A trainer without bars, loggers and sanity check."""
     return lightning.Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
-        default_root_dir=tmp_path, callbacks=list(callbacks), **{"num_sanity_val_steps": 0, "max_epochs": 2, **settings},
+        default_root_dir=tmp_path, callbacks=list(callbacks),
+        **{"num_sanity_val_steps": 0, "max_epochs": 2, **settings},
     )  # fmt: skip
 
 
@@ -89,7 +90,7 @@ def loader(count=16):
 
 
 def test_lightning_by_hand(lightning, tmp_path):
-    """The callback alone, beside a run that goes on, gives steps with epochs and phases, evaluations by name, values."""
+    """The callback alone, beside a run, gives steps with epochs and phases, evaluations by name, logged values."""
     with record() as run:
         trainer = make_trainer(lightning, tmp_path, callback_for(lightning), num_sanity_val_steps=2)
         module = make_module(lightning)

@@ -1,4 +1,4 @@
-"""An autoencoder with Lightning: encoder and decoder in one module, validation, a test, checkpoints left to Lightning."""
+"""An autoencoder with Lightning: encoder and decoder in one module, validation, a test, Lightning's checkpoints."""
 
 import argparse
 import tempfile

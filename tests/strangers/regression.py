@@ -3,7 +3,7 @@
 import argparse
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 argparse.ArgumentParser().parse_known_args()
 torch.manual_seed(0)
@@ -19,7 +19,7 @@ def get_batch(batch_size=32):
 for _ in range(30):
     batch_x, batch_y = get_batch()
     fc.zero_grad()
-    output = F.smooth_l1_loss(fc(batch_x), batch_y)
+    output = functional.smooth_l1_loss(fc(batch_x), batch_y)
     output.backward()
     for param in fc.parameters():
         param.data.add_(-0.1 * param.grad)

@@ -35,7 +35,7 @@ if __name__ == "__main__":
     seq = Sequence().double()
     criterion = nn.MSELoss()
     optimizer = torch.optim.LBFGS(seq.parameters(), lr=0.8, max_iter=4)
-    for step in range(opt.steps):
+    for _ in range(opt.steps):
 
         def closure():
             optimizer.zero_grad()

@@ -3,7 +3,7 @@
 import argparse
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 from torch import nn, optim
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -27,14 +27,14 @@ class VAE(nn.Module):
         self.back, self.out = nn.Linear(5, 40), nn.Linear(40, 144)
 
     def forward(self, x):
-        h = F.relu(self.hidden(x.view(-1, 144)))
+        h = functional.relu(self.hidden(x.view(-1, 144)))
         mu, logvar = self.mean(h), self.spread(h)
         z = mu + torch.randn_like(mu) * torch.exp(0.5 * logvar)
-        return torch.sigmoid(self.out(F.relu(self.back(z)))), mu, logvar
+        return torch.sigmoid(self.out(functional.relu(self.back(z)))), mu, logvar
 
 
 def loss_function(recon, x, mu, logvar):
-    bce = F.binary_cross_entropy(recon, x.view(-1, 144), reduction="sum")
+    bce = functional.binary_cross_entropy(recon, x.view(-1, 144), reduction="sum")
     return bce - 0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
 
 

@@ -1,4 +1,4 @@
-"""A recurrent language model of made-up text, as PyTorch's example has it: batches are slices, no loader, own update."""
+"""A recurrent language model of made-up text, as in PyTorch's example: batches are slices, no loader."""
 
 import argparse
 import math
