@@ -257,7 +257,7 @@ def hf_callback():
 
 
 def test_trainer_by_hand(tmp_path):
-    """The callback alone, beside a run that goes on, gives steps with epochs, evaluations by name, and what is logged."""
+    """The callback alone, beside a run, gives steps with epochs, evaluations by name, and what is logged."""
     with record() as run:
         trainer = make_hf_trainer(tmp_path, [hf_callback()])
         trainer.train()
@@ -371,5 +371,5 @@ def test_a_framework_that_is_not_there(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "transformers.trainer_callback", None)
     monkeypatch.delitem(sys.modules, "otel_train.integrations.transformers", raising=False)
-    with pytest.raises(ModuleNotFoundError, match="needs the package transformers. Type: pip install transformers"):
+    with pytest.raises(ModuleNotFoundError, match=r"needs the package transformers\. Type: pip install transformers"):
         import_module("otel_train.integrations.transformers")

@@ -3,8 +3,8 @@
 import argparse
 
 import torch
-from torch.nn import functional
 from torch import nn, optim
+from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 parser = argparse.ArgumentParser()
