@@ -22,6 +22,13 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 """What ``otel-train run`` does, in the one place of the tests that knows."""
 
+SITE = """
+import otel_train
+from otel_train import instrumentation
+instrumentation.instrument(otel_train.init)
+"""
+"""The same for every Python process that the script starts, too: a ``sitecustomize.py`` on the path."""
+
 ENTRY_POINTS = """
 [lightning.pytorch.callbacks_factory]
 otel_train = otel_train.integrations.lightning_events:lightning_callbacks
@@ -55,20 +62,28 @@ class Trained:
         return [event for event in self.rank.events if event.kind == kind]
 
 
-def train(folder: Path, script: str, *arguments: str, zero_code: bool = True, ranks: int = 1, code: int = 0) -> Trained:
-    """Run a script of ``strangers/`` in a process of its own; its runs go to ``folder``. Fails unless it ends so."""
+def train(
+    folder: Path, script: str, *arguments: str, zero_code: bool = True, ranks: int = 1, starts_ranks: bool = False
+) -> Trained:
+    """Run a script of ``strangers/`` in a process of its own; its runs go to ``folder``. Fails if it does.
+
+    ``ranks`` are torchrun's, unless the script starts its ranks itself.
+    """
     runs = folder / "runs"
     installed = folder / "installed" / "otel_train-0.dist-info"
     installed.mkdir(parents=True, exist_ok=True)
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: otel-train\nVersion: 0\n")
     (installed / "entry_points.txt").write_text(ENTRY_POINTS)
+    if starts_ranks:
+        (installed.parent / "sitecustomize.py").write_text(SITE if zero_code else "")
+        zero_code, ranks = False, 1
     begin = time.perf_counter()
     ended = subprocess.run(
         [sys.executable, *_launcher(folder, script, zero_code, ranks), *arguments],
         capture_output=True, text=True, timeout=120, cwd=folder, env=_environment(runs, installed.parent),
     )  # fmt: skip
     wall_s = time.perf_counter() - begin
-    assert code == ended.returncode, ended.stdout[-2000:] + ended.stderr[-4000:]
+    assert 0 == ended.returncode, ended.stdout[-2000:] + ended.stderr[-4000:]
     found = list(runs_in(runs)) if runs.is_dir() else []
     newest = max(found, key=lambda run: run.started_unix_ns, default=None)
     opened = [Recording(log) for log in newest.ranks()] if newest is not None else []

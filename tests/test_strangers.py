@@ -31,6 +31,7 @@ class Expected:
     epochs: tuple = ()
     arguments: tuple = ()
     ranks: int = 1
+    starts_ranks: bool = False
     workers: tuple = (0, 2)
     packages: tuple = ()
     settled: int = field(default=2)
@@ -67,6 +68,12 @@ SCRIPTS = [
     ),
     Expected("ddp_toy.py", 16, 1, 256, ranks=2),
     Expected("ddp_toy.py", 16, 1, 256, ranks=2, arguments=("--fsdp2",)),
+    Expected("spawned_ddp.py", 10, 0, phases=NO_LOADER, workers=(0,), ranks=2, starts_ranks=True, settled=3),
+    Expected(
+        "lightning_autoencoder.py", 8, 1, 128, packages=("lightning",), epochs=(0, 1), arguments=("--devices", "2"),
+        workers=(0,), ranks=2, starts_ranks=True,
+        evaluations=(("sanity_check", 2), ("validation", 3), ("validation", 3), ("test", 4)),
+    ),
 ]  # fmt: skip
 RUNS = [(expected, workers) for expected in SCRIPTS for workers in expected.workers]
 
@@ -82,7 +89,8 @@ def runs(tmp_path_factory):
                 pytest.skip(f"{package} is not installed")
         folder = tmp_path_factory.mktemp("stranger")
         arguments = ("--workers", str(workers), *expected.arguments)
-        return train(folder, expected.script, *arguments, zero_code=zero_code, ranks=expected.ranks)
+        ranks = {"ranks": expected.ranks, "starts_ranks": expected.starts_ranks}
+        return train(folder, expected.script, *arguments, zero_code=zero_code, **ranks)
 
     return trained
 

@@ -21,7 +21,7 @@ class LitAutoEncoder(LightningModule):
         (x,) = batch
         loss = nn.functional.mse_loss(self.decoder(self.encoder(x)), x)
         self.log("train_loss", loss, prog_bar=True)
-        print("step", self.global_step, repr(loss.item()))
+        self.print("step", self.global_step, repr(loss.item()))
         return loss
 
     def validation_step(self, batch, batch_idx):
@@ -40,6 +40,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--accumulate", type=int, default=1)
+    parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--root", default=None)
     parser.add_argument("--resume", default=None)
     parser.add_argument("--epochs", type=int, default=2)
@@ -56,6 +57,8 @@ def main():
         default_root_dir=args.root or tempfile.mkdtemp(),
         accumulate_grad_batches=args.accumulate,
         limit_val_batches=3,
+        devices=args.devices,
+        strategy="ddp" if args.devices > 1 else "auto",
     )
     model = LitAutoEncoder()
     trainer.fit(model, DataLoader(data, shuffle=True, **loaders), DataLoader(data, **loaders), ckpt_path=args.resume)
