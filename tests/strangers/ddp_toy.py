@@ -42,6 +42,7 @@ def main():
             optimizer.step()
             if os.environ["RANK"] == "0":
                 print(epoch, repr(loss.item()), flush=True)
+    dist.barrier()
     dist.destroy_process_group()
 
 

@@ -25,6 +25,7 @@ def demo_basic(rank, world_size, port):
         optimizer.step()
         if rank == 0:
             print(repr(loss.item()), flush=True)
+    dist.barrier()
     dist.destroy_process_group()
 
 
