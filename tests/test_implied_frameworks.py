@@ -229,3 +229,31 @@ def test_a_new_pass_ends_the_step(run, loop):
     loop.step()
     otel_train.shutdown()
     assert [3, 3] == [step.duration_s for step in run.steps]
+
+
+def test_clearing_gradients_in_compiled_code():
+    """``zero_grad`` of a module makes the same graphs with hooks in place as without."""
+    import torch
+    from torch._dynamo.testing import CompileCounter
+
+    from otel_train import instrumentation
+
+    def graphs():
+        torch._dynamo.reset()
+        counter, layer = CompileCounter(), torch.nn.Linear(4, 1)
+
+        def loss(x):
+            layer.zero_grad()
+            return layer(x).sum()
+
+        compiled = torch.compile(loss, backend=counter)
+        for _ in range(3):
+            compiled(torch.ones(2, 4)).backward()
+        return counter.frame_count, counter.op_count
+
+    plain = graphs()
+    instrumentation.instrument()
+    try:
+        assert plain == graphs()
+    finally:
+        instrumentation.uninstrument()

@@ -8,6 +8,7 @@ from typing import Any
 
 import otel_train
 from otel_train import active, guard, instrumentation
+from otel_train.api import Evaluation
 from otel_train.hooks.patching import replace
 from otel_train.integrations import missing_package
 from otel_train.integrations.loops import Loop
@@ -76,18 +77,9 @@ def _trace_evaluations(trainer_class: Any) -> Callable[[], None]:
     evaluate = trainer_class.evaluation_loop
 
     def traced_evaluation_loop(self: Any, *args: Any, **kwargs: Any) -> Any:
-        callback = _callback_of(self)
-        if callback is None:
-            return evaluate(self, *args, **kwargs)
         prefix = str(kwargs.get("metric_key_prefix") or (args[4] if len(args) > 4 else "eval"))
-        callback.loop.evaluation_begins({"eval": "validation"}.get(prefix, prefix))
-        try:
-            result = evaluate(self, *args, **kwargs)
-        except BaseException as error:
-            callback.loop.evaluation_ends(error)
-            raise
-        callback.loop.evaluation_ends()
-        return result
+        with Evaluation({"eval": "validation"}.get(prefix, prefix)):
+            return evaluate(self, *args, **kwargs)
 
     return replace(trainer_class, "evaluation_loop", traced_evaluation_loop)
 
