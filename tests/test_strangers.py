@@ -113,12 +113,13 @@ def test_losses_are_the_same_bits(run, runs):
     expected, trained = run
     plain = runs(expected, expected.workers[0], zero_code=False)
     assert [] == plain.ranks
-    assert lines(plain) == lines(trained)
+    in_order = list if expected.ranks == 1 else sorted  # ranks print as they come
+    assert in_order(lines(plain)) == in_order(lines(trained))
     assert lines(trained)
 
 
 def lines(trained):
-    """What does not tell of time: the Trainer prints its speed."""
+    """What does not tell of time (the Trainer prints its speed)."""
     return [line for line in trained.output if "_runtime" not in line]
 
 

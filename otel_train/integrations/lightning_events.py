@@ -11,8 +11,8 @@ from otel_train.integrations.loops import Loop
 class LightningEvents:
     """The hooks of a callback: epochs, evaluations by name, values logged, step numbers on resume, exceptions.
 
-    Only ``on_train_batch_end`` runs each step: about 3 µs and 1 µs for each value. Values are read where Lightning has
-    them ready: nothing is computed, reduced or waited for.
+    Only ``on_train_batch_end`` runs each step: about 20 µs, and 8 µs for each value more. Values are taken where
+    Lightning has them ready: nothing is computed, reduced or waited for.
     """
 
     def __init__(self) -> None:
