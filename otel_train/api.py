@@ -13,9 +13,11 @@ from otel_train.names import (
     EVALUATION_KIND,
     EVALUATION_NAME,
     STEP_COUNT,
+    WAIT_TIME,
 )
 from otel_train.recorder import scopes
 from otel_train.recorder.scopes import Amount, Phase, Step
+from otel_train.recorder.signals import signals
 from otel_train.runlog.layout import LARGEST, MISSING
 from otel_train.timed import Timed
 
@@ -146,6 +148,10 @@ class Epoch(EventScope):
         recorder.state.epoch = MISSING
         return {}
 
+    def __exit__(self, *error: Any) -> None:
+        signals.between_steps()  # the last step is the epoch's, also where nothing asks for a batch after it
+        super().__exit__(*error)
+
 
 class Evaluation(EventScope):
     """A pass over held-out data."""
@@ -164,10 +170,9 @@ class Evaluation(EventScope):
 
     def ended(self, recorder: "Recorder", duration_ns: int) -> dict[str, Any]:
         before, self._before = self._before, None
-        if before is not None:
-            recorder.end_evaluation(before)
-        steps = recorder.state.evaluation_steps - self._first
-        return {STEP_COUNT: steps} if steps else {}
+        batches, waited_ns = (0, 0) if before is None else recorder.end_evaluation(before)
+        steps = recorder.state.evaluation_steps - self._first + batches
+        return {**({STEP_COUNT: steps} if steps else {}), **({WAIT_TIME: waited_ns / 1e9} if batches else {})}
 
 
 __all__ = [

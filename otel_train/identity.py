@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from otel_train import guard
+from otel_train.hooks import process_group
 from otel_train.processes import start_ticks_of
 
 RANK_VARIABLES = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
@@ -41,9 +43,18 @@ class Identity:
 
 
 def identify(environ: Mapping[str, str] = os.environ, run_id: str | None = None) -> Identity:
-    """Read the launcher's variables. ``run_id`` as given, or found as ``find_run_id`` says."""
+    """Read the launcher's variables. ``run_id`` as given, or found as ``find_run_id`` says.
+
+    Ranks that a script starts itself (``mp.spawn``, Lightning) have no such variables, or not all: once their process
+    group is up, it knows, and its store is where they agree on an id.
+    """
     rank = _first_number(environ, RANK_VARIABLES)
     world_size = _first_number(environ, WORLD_SIZE_VARIABLES) or 1
+    with guard.guarded("process group"):
+        group = process_group.place()
+        if group is not None and group[1] > 1 and group != (rank, world_size):
+            rank, world_size = group
+            run_id = run_id or process_group.agree_on(find_run_id(environ, 1))
     launcher = {name: environ[name] for name in LAUNCHER_VARIABLES if environ.get(name)}
     return Identity(
         run_id or find_run_id(environ, world_size),

@@ -118,14 +118,31 @@ class Recorder:
         before = state.flags, list(state.waits)
         state.waits.clear()
         state.flags |= EVALUATION
+        state.loader = None  # a batch no longer is the training's by itself
         self.settle()
         return before
 
-    def end_evaluation(self, before: tuple[int, list[Any]]) -> None:
-        """Steps are the training's again, and so is a batch that was waited for before the evaluation."""
-        self.state.flags, waits = before
-        self.state.waits[:0] = waits
+    def end_evaluation(self, before: tuple[int, list[Any]]) -> tuple[int, int]:
+        """Steps are the training's again, and so is a batch that was waited for before the evaluation.
+
+        Returns how many batches no step of the evaluation took, and the time (ns) that was waited for them.
+        """
+        state = self.state
+        self.fold_evaluation_waits()
+        batches, waited_ns = state.evaluation_batches
+        state.evaluation_batches = (0, 0)
+        state.flags, waits = before
+        state.waits[:0] = waits
         self.settle()
+        return batches, waited_ns
+
+    def fold_evaluation_waits(self) -> None:
+        """The waits so far are the evaluation's, and add up."""
+        state = self.state
+        batches, waited_ns = state.evaluation_batches
+        starts, ends = state.waits[1::WAIT_FIELDS], state.waits[2::WAIT_FIELDS]
+        state.evaluation_batches = batches + len(ends), waited_ns + sum(ends) - sum(starts)
+        state.waits.clear()
 
     def activate(self) -> Callable[[], None]:
         """Make ``Step`` and ``Phase`` record here, as ``with_phases`` and ``mark`` say; returns the undo."""
@@ -160,7 +177,7 @@ class Recorder:
         state, clock, starts, phases = self.state, self.clock, self.state.starts, self.state.phases
         begin, end_latest, record = starts.append, starts.pop, phases.extend
         enter_aside, exit_aside = self.sidelines.enter, self.sidelines.exit
-        phase_failed, merge_now = self._phase_failed, self._merge_now
+        phase_failed, merge_now = self._phase_failed, self.merge_now
         thread, aside = self.state.thread, self.state.aside
 
         def enter_phase(phase: scopes.Phase) -> scopes.Phase:
@@ -396,7 +413,7 @@ class Recorder:
             )
         return flags
 
-    def _merge_now(self) -> None:
+    def merge_now(self) -> None:
         """So many phases in one step that they would fill memory: their times are kept, by name."""
         state = self.state
         state.phases[:] = merge(state.phases)
@@ -445,13 +462,18 @@ class Recorder:
                 queue = queue or waits[-1]
                 del waits[-WAIT_FIELDS:]
             if len(waits) > MOST_WAITS:
-                self.loader_ended(loader)
+                if state.flags & EVALUATION:
+                    self.fold_evaluation_waits()
+                else:
+                    self.loader_ended(loader)
             waits += (loader, start_ns, end_ns, samples, tokens, queue)
         else:
             state.queue = queue
             state.optimizer_depth = state.optimizer_from_ns = 0  # the last one's step raised
             once = scopes.DATA_WAIT_PHASE.once + (len(state.starts) << DEPTH_SHIFT)
             state.phases.extend((once, start_ns - state.start_ns, end_ns - start_ns))
+            if len(state.phases) > MOST_PHASES:
+                self.merge_now()
             self._add_amounts(samples, tokens)
 
     def _add_amounts(self, samples: int, tokens: int) -> None:

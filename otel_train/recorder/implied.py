@@ -13,6 +13,8 @@ Where a step begins and ends, in one place (``docs/zero-code.md`` has it with pi
   to its end without one backward is evaluation as well.
 - *An optimizer step that runs the training in its closure* (Lightning, LBFGS) is optimizer time only after a backward
   and until the next forward.
+- *Without an optimizer*, where the script updates its parameters itself, a backward stands for the optimizer's step,
+  once ``zero_grad`` of a module after a backward has shown that it is so.
 - *Once the script marks a step itself*, its steps are the only ones.
 """
 
@@ -35,7 +37,7 @@ from otel_train.names import (
 )
 from otel_train.recorder import scopes
 from otel_train.recorder.failures import describe, error_type
-from otel_train.recorder.hot_path import Recorder
+from otel_train.recorder.hot_path import MOST_PHASES, Recorder
 from otel_train.recorder.marking import marking
 from otel_train.recorder.phase_slots import SLOT_FIELDS
 from otel_train.recorder.signals import nothing, signals
@@ -46,6 +48,9 @@ from otel_train.runlog.layout import COUNT_SHIFT, DATA_WAIT, DEPTH_SHIFT, EVALUA
 FORWARD_PHASE, BACKWARD_PHASE, OPTIMIZER_PHASE = map(scopes.phase, (FORWARD, BACKWARD, OPTIMIZER))
 START, LAST_END, COUNT, WAITED = range(4)
 """Fields of ``TrainingState.evaluation``."""
+
+BY_HAND = 0
+"""Stands for an optimizer among those that have stepped: the script's own code."""
 
 Functions = dict[str, Callable[..., Any]]
 
@@ -87,6 +92,8 @@ class ImpliedSteps:
             return now
 
         def batch_came(iteration: object, start_ns: int, end_ns: int, samples: int, tokens: int, queue: int) -> None:
+            if state.implied and state.flags & EVALUATION:  # in the middle of a step that goes on after it
+                return
             if iteration is state.loader and state.start_ns is None and not waits and get_ident() == state.thread:
                 state.number += 1
                 state.start_ns = start_ns
@@ -105,12 +112,14 @@ class ImpliedSteps:
             "loader_ended": self._loader_ended,
             "between_steps": self._between_steps,
             "took": self._took,
+            "step_failed": self._step_failed,
+            "gradients_cleared": self._gradients_cleared,
         }
 
     def _passes(self) -> Functions:
         state, clock, phases, starts = self._state, self._recorder.clock, self._state.phases, self._state.starts
         record = phases.extend if self._recorder.with_phases else nothing
-        begin, prelude, claim = self._begin, self._prelude, self._claim
+        begin, prelude, claim, many = self._begin, self._prelude, self._claim, self._many_phases
         push, pop = starts.append, starts.pop
         forward, backward = FORWARD_PHASE.once, BACKWARD_PHASE.once
 
@@ -130,6 +139,8 @@ class ImpliedSteps:
                 start = pop()
                 what = forward + (len(starts) << DEPTH_SHIFT) if starts else forward
                 record((what, start - state.start_ns, now - start))  # type: ignore[operator]  # a step is going on
+                if len(phases) > MOST_PHASES:
+                    many()
 
         def backward_began() -> bool:
             now = clock()
@@ -148,9 +159,14 @@ class ImpliedSteps:
                 start = pop()
                 what = backward + (len(starts) << DEPTH_SHIFT) if starts else backward
                 record((what, start - state.start_ns, now - start))  # type: ignore[operator]  # likewise
+                if len(phases) > MOST_PHASES:
+                    many()
                 if state.optimizer_depth:
                     state.optimizer_from_ns = now
                     state.closure_ran = True
+                elif state.by_hand:
+                    state.boundary_ns, state.unusual = 0, True
+                    state.stepped.add(BY_HAND)
 
         return {
             "forward_began": forward_began,
@@ -168,6 +184,7 @@ class ImpliedSteps:
             now = clock()
             if get_ident() != state.thread or (state.start_ns is None and not begin(now)):
                 return
+            state.by_hand = False
             if state.optimizer_depth:
                 state.optimizer_depth += 1
                 return
@@ -274,6 +291,30 @@ class ImpliedSteps:
         if state.look:
             self._look()
 
+    def _gradients_cleared(self) -> None:
+        """A module's gradients are thrown away. If no optimizer ever stepped, the script has used them itself."""
+        state, phases = self._state, self._state.phases
+        if signals.optimizer_steps or not state.implied or not state.trained or get_ident() != state.thread:
+            return
+        if not state.by_hand:
+            if state.stepped:  # a gradient scaler that has skipped every step so far
+                return
+            state.by_hand = True
+            last = [index for index in range(0, len(phases), SLOT_FIELDS) if phases[index] == BACKWARD_PHASE.once]
+            state.mark = last[-1] + SLOT_FIELDS if last else len(phases)
+            if state.mark < len(phases):  # a batch has come since, and its samples are counted with the last one's
+                state.boundary_ns = phases[state.mark + 1] + state.start_ns
+                state.samples = state.tokens = MISSING
+        elif BY_HAND not in state.stepped:
+            return
+        self._split(self._recorder.clock())
+        state.trained = False
+
+    def _many_phases(self) -> None:
+        """So many phases in one step that they would fill memory: their times are kept, by name."""
+        self._recorder.merge_now()
+        self._state.mark = min(self._state.mark, len(self._state.phases))
+
     def _look(self) -> None:
         """The last step had no forward: let the hook find out what the models are."""
         state = self._state
@@ -335,14 +376,22 @@ class ImpliedSteps:
         if not state.implied or state.start_ns is None:
             return
         if error is not None and not state.stepped:
-            now = recorder.clock()
-            event = Event(ERROR, now, step=state.number, error=describe(error), attributes=error_type(error))
-            recorder.sidelines.event(event)
-            state.step_flags |= FAILED
-            self._close(now)
+            self._step_failed(error)
         elif state.stepped:
             ends = map(sum, zip(state.phases[1::SLOT_FIELDS], state.phases[2::SLOT_FIELDS], strict=True))
             self._close(state.start_ns + max(ends) if state.phases else recorder.clock())
+
+    def _step_failed(self, error: BaseException) -> None:
+        """An exception left the training's loop: the step that was going on is over."""
+        state, recorder = self._state, self._recorder
+        if not state.implied or state.start_ns is None:
+            return
+        now = recorder.clock()
+        if not state.stepped:
+            attributes = error_type(error)
+            recorder.sidelines.event(Event(ERROR, now, step=state.number, error=describe(error), attributes=attributes))
+            state.step_flags |= FAILED
+        self._close(now)
 
     # -- data and evaluation ---------------------------------------------------------------------------------------
 
@@ -358,7 +407,7 @@ class ImpliedSteps:
 
     def _loader_ended(self, iteration: object) -> None:
         state = self._state
-        if get_ident() != state.thread:
+        if get_ident() != state.thread or state.flags & EVALUATION:  # the evaluation has them when it is over
             return
         if state.tried is not None:
             self._was_evaluation()

@@ -26,8 +26,9 @@ class Signals:
     ``loader_ended(iteration)``, and counts may be ``layout.MISSING``. ``…_began`` and ``…_ended`` come in pairs, also
     when what lies between raises; of ``forward`` and ``backward`` only where ``…_began()`` returned true.
     ``optimizer_skipped()`` says that a gradient scaler found infinities and left the optimizer's step out.
-    ``evaluation_…`` is a forward without gradients. ``between_steps()`` says that what follows belongs to no step.
-    ``took(phase, start_ns, end_ns)`` is a part of the step that is over.
+    ``evaluation_…`` is a forward without gradients. ``gradients_cleared()`` says that a module's gradients are about to
+    be thrown away. ``between_steps()`` says that what follows belongs to no step; ``step_failed(error)`` that an
+    exception left the loop. ``took(phase, start_ns, end_ns)`` is a part of the step that is over.
     """
 
     __slots__ = (
@@ -44,12 +45,14 @@ class Signals:
         "evaluation_ended",
         "forward_began",
         "forward_ended",
+        "gradients_cleared",
         "loader_ended",
         "look_for_models",
         "optimizer_began",
         "optimizer_ended",
         "optimizer_skipped",
         "optimizer_steps",
+        "step_failed",
         "took",
     )
 
@@ -66,7 +69,9 @@ class Signals:
     optimizer_began: Callable[[object], None]
     optimizer_ended: Callable[[object], None]
     optimizer_skipped: Callable[[], None]
+    gradients_cleared: Callable[[], None]
     between_steps: Callable[[], None]
+    step_failed: Callable[[BaseException], None]
     took: Callable[[Any, int, int], None]
 
     def __init__(self) -> None:
@@ -109,13 +114,20 @@ class Signals:
     def _early_end(self, iteration: object) -> None:
         self.early_waits = [wait for wait in self.early_waits if wait[0] is not iteration]
 
-    def _first_sign(self, name: str, *arguments: object) -> Any:
+    def training_begins(self) -> bool:
+        """A framework is about to train: begin the run now, where that is wanted, so that it has the first epoch too.
+
+        Returns whether it was wanted.
+        """
         begin, self.begin_run = self.begin_run, None
         if begin is None:
             return False
         with guard.guarded("first step"):
             begin()
-        return getattr(self, name)(*arguments)
+        return True
+
+    def _first_sign(self, name: str, *arguments: object) -> Any:
+        return getattr(self, name)(*arguments) if self.training_begins() else False
 
 
 signals = Signals()

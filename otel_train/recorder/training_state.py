@@ -16,10 +16,12 @@ class TrainingState:
     __slots__ = (
         "aside",
         "boundary_ns",
+        "by_hand",
         "closure_ran",
         "cut",
         "epoch",
         "evaluation",
+        "evaluation_batches",
         "evaluation_number",
         "evaluation_steps",
         "explicit",
@@ -64,6 +66,8 @@ class TrainingState:
         self.evaluation_number: int = -1
         self.evaluation_steps = 0
         """Steps of evaluations so far."""
+        self.evaluation_batches = (0, 0)
+        """Of the marked evaluation that is going on: batches that no step took, and the time (ns) waited for them."""
         self.training_number: int = -1
         """What ``number`` goes back to after a step of an evaluation."""
         self.nested_steps = 0
@@ -100,6 +104,8 @@ class TrainingState:
         self.trained = False
         """Has the step had a backward?"""
         self.in_backward = False
+        self.by_hand = False
+        """Does the script update its parameters itself, without an optimizer?"""
         self.stepped: set[int] = set()
         """The optimizers that have stepped in this step, by ``id``."""
         self.optimizer_depth = 0

@@ -1,0 +1,16 @@
+"""``Trainer(callbacks=[OtelTrainCallback()])`` for the package ``lightning``. Zero code adds it by itself."""
+
+from otel_train.integrations import missing_package
+from otel_train.integrations.lightning_events import LightningEvents
+
+try:
+    from lightning.pytorch.callbacks import Callback
+except ModuleNotFoundError as error:
+    raise missing_package(__name__, "lightning") from error
+
+
+class OtelTrainCallback(LightningEvents, Callback):
+    """Tells a run what Lightning knows, see ``LightningEvents``. Works with ``otel_train.init()`` alone, too."""
+
+
+__all__ = ["OtelTrainCallback"]
