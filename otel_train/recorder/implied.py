@@ -92,15 +92,13 @@ class ImpliedSteps:
             return now
 
         def batch_came(iteration: object, start_ns: int, end_ns: int, samples: int, tokens: int, queue: int) -> None:
-            if state.implied and state.flags & EVALUATION:  # in the middle of a step that goes on after it
-                return
             if iteration is state.loader and state.start_ns is None and not waits and get_ident() == state.thread:
                 state.number += 1
                 state.start_ns = start_ns
                 record((once, 0, end_ns - start_ns))
                 state.samples, state.tokens, state.queue = samples, tokens, queue
-            else:
-                another_batch(iteration)
+            elif not (state.flags & EVALUATION and state.implied and state.start_ns is not None):
+                another_batch(iteration)  # of an evaluation in the middle of a step it is nothing to the step
                 waited(iteration, start_ns, end_ns, samples, tokens, queue)
             if state.look:
                 look()
