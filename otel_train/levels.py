@@ -121,7 +121,7 @@ class Levels:
             self._recorder.after_step.remove(self._look_for_gpu)
             clock, marks = self._recorder.clock, self._recorder.state.marks
             self._timer = GpuTimer(torch, device or torch.device("cuda"), clock, self._write_gpu, marks)
-            self._undo.append(instrumentation.also("host_to_device", torch))
+            self._undo += [instrumentation.also(hook, torch) for hook in ("host_to_device", "out_of_memory")]
             self._change(GPU)
         elif self._looked >= LOOK_FOR_GPU_STEPS:
             self._recorder.after_step.remove(self._look_for_gpu)

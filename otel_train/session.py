@@ -27,6 +27,7 @@ from otel_train.recorder.failures import describe
 from otel_train.recorder.hot_path import Recorder
 from otel_train.recorder.implied import ImpliedSteps
 from otel_train.recorder.scalars import Scalars
+from otel_train.recorder.signals import signals
 from otel_train.runlog.layout import FORMAT_VERSION
 from otel_train.runlog.ranklog import RankLog
 from otel_train.samplers.hardware import describe_hardware
@@ -108,6 +109,7 @@ class Session:
         deadline = time.monotonic() + self.settings.exit_timeout_s
         with guard.guarded("shutdown"):
             self.implied.finish(error)
+            self._write_reports()
         if active.session is self:
             active.session = active.recorder = None
         for undo in self._undo:
@@ -190,6 +192,7 @@ class Session:
         self.store.write_resources(COLUMNS, sample())
 
     def _write_health(self) -> None:
+        self._write_reports()
         self.store.write_event(
             health_event(
                 self.clock(),
@@ -201,6 +204,11 @@ class Session:
                 self.levels.told(),
             )
         )
+
+    def _write_reports(self) -> None:
+        for report in tuple(signals.reports):
+            with guard.guarded("report"):
+                report()
 
     def _training_ns(self) -> float:
         measured, hook_ns = self.calibration, self.calibration.hook_ns if is_instrumented() else 0.0

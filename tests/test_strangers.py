@@ -41,12 +41,14 @@ class Expected:
 
 
 NO_LOADER = frozenset(FULL - {"data_wait"})
+CLIPPING = {"gradient_clipping"}
 SCRIPTS = [
     Expected("sine_lbfgs.py", 5, 2, phases=NO_LOADER, workers=(0,), evaluations=(("validation", 1),) * 3),
     Expected("vae.py", 12, 1, 192, evaluations=(("validation", 2),) * 2),
     Expected("gan.py", 20, 1, 160),
     Expected(
-        "word_language_model.py", 20, 1, phases=NO_LOADER, workers=(0,), evaluations=(("validation", 2),) * 2, settled=3
+        "word_language_model.py", 20, 1, phases=NO_LOADER | CLIPPING, workers=(0,), settled=3,
+        evaluations=(("validation", 2),) * 2,
     ),
     Expected("reinforce.py", 20, 0, phases=NO_LOADER, workers=(0,), settled=3),
     Expected("regression.py", 30, 0, phases=frozenset({"forward", "backward"}), workers=(0,)),
@@ -60,7 +62,7 @@ SCRIPTS = [
     ),
     Expected(
         "hf_trainer.py", 12, 1, 96, packages=("transformers", "accelerate"), epochs=(0, 1),
-        evaluations=(("validation", 2),) * 3,
+        phases=frozenset(FULL | CLIPPING), evaluations=(("validation", 2),) * 3,
     ),
     Expected(
         "accelerate_classifier.py", 12, 2, 384, packages=("accelerate",), evaluations=(("validation", 4),) * 3,
@@ -89,8 +91,8 @@ def runs(tmp_path_factory):
                 pytest.skip(f"{package} is not installed")
         folder = tmp_path_factory.mktemp("stranger")
         arguments = ("--workers", str(workers), *expected.arguments)
-        ranks = {"ranks": expected.ranks, "starts_ranks": expected.starts_ranks}
-        return train(folder, expected.script, *arguments, zero_code=zero_code, **ranks)
+        ranks = 1 if expected.starts_ranks else expected.ranks
+        return train(folder, expected.script, *arguments, zero_code=zero_code, ranks=ranks)
 
     return trained
 
@@ -148,7 +150,7 @@ def test_phases(run):
     """Once the models are known, after two steps or three, each step has its phases and no other."""
     expected, trained = run
     for rank in trained.ranks:
-        found = [{phase.name for phase in step.phases} for step in rank.steps]
+        found = [{phase.name for phase in step.phases} - {"zero_grad"} for step in rank.steps]  # where it was slow
         assert [expected.phases] * (expected.steps - expected.settled) == found[expected.settled :]
         assert expected.phases - {"forward"} <= found[0] | {"forward"}
 
@@ -222,4 +224,5 @@ def test_nothing_else_is_recorded(run):
     """No error and no stray wait: each event is an epoch, an evaluation, a checkpoint or a configuration."""
     _, trained = run
     for rank in trained.ranks:
-        assert {event.kind for event in rank.events} <= {"checkpoint", "configuration", "epoch", "evaluation"}
+        known = {"checkpoint", "checkpoint.stage", "configuration", "epoch", "evaluation"}
+        assert {event.kind for event in rank.events} <= known

@@ -5,6 +5,7 @@ none of them.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -45,10 +46,15 @@ UNITS = {
     names.EXPORT_FAILURES: "{failure}",
     names.ERRORS: "{error}",
     names.LEVEL_SHARE: "1",
+    names.COLLECTIVE_COUNT: "{call}",
+    names.COLLECTIVE_IO: "By",
+    names.COLLECTIVE_TIME: "s",
     names.GPU_MISSED: "{step}",
     names.CHECKPOINTS_LEFT_OUT: "{call}",
 }
 """Unit of each metric; none for what ``log()`` was given, and seconds for what ends in ``.duration``."""
+
+COLLECTIVE_AMOUNTS = (names.COLLECTIVE_COUNT, names.COLLECTIVE_IO, names.COLLECTIVE_TIME)
 
 TELLING_ATTRIBUTES = frozenset(
     {
@@ -149,6 +155,9 @@ def add_event(aggregate: Aggregate, event: Event, total: Aggregate) -> None:
     if event.kind == names.HEALTH:
         _add_health(aggregate, event.attributes, total)
         return
+    if event.kind == names.COLLECTIVES:
+        _add_collectives(aggregate, event.attributes.get(names.COLLECTIVE_TOTALS, ()), total)
+        return
     telling = tuple((key, str(value)) for key, value in event.attributes.items() if key in TELLING_ATTRIBUTES)
     if event.duration_ns is not None:
         count = int(event.attributes.get(names.PHASE_COUNT, 1))
@@ -223,6 +232,20 @@ def _add_health(aggregate: Aggregate, attributes: dict[str, Any], total: Aggrega
     for name, attribute in ((names.EXPORT_FAILURES, names.FAILED_SIGNAL), (names.ERRORS, names.FAILED_SITE)):
         for label, number in attributes.get(name, {}).items():
             running[name, ((attribute, label),)] = number
+    _add_rises(aggregate, running, total)
+
+
+def _add_collectives(aggregate: Aggregate, rows: Iterable[list[Any]], total: Aggregate) -> None:
+    running: dict[Key, float] = {}
+    for operation, size, *amounts in rows:
+        attributes = ((names.COLLECTIVE_OPERATION, str(operation)), (names.GROUP_SIZE, str(size)))
+        for name, amount in zip(COLLECTIVE_AMOUNTS, amounts, strict=False):
+            running[name, attributes] = float(amount)
+    _add_rises(aggregate, running, total)
+
+
+def _add_rises(aggregate: Aggregate, running: dict[Key, float], total: Aggregate) -> None:
+    """Of running totals, what they rose above what is counted already."""
     for key, amount in running.items():
         rise = amount - total.sums.get(key, 0) - aggregate.sums.get(key, 0)
         if rise >= 0 and math.isfinite(rise):

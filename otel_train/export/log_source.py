@@ -21,6 +21,9 @@ MOST_LOGS = 256
 PATIENCE_NS = 5_000_000_000
 """An error waits so long for the record of its step, which follows it, so that it can name the step's span."""
 
+RUNNING_TOTALS = (names.HEALTH, names.COLLECTIVES)
+"""Kinds that are metrics, and nothing that happened."""
+
 
 @dataclass(frozen=True)
 class LogSource:
@@ -32,7 +35,7 @@ class LogSource:
         """Batches of ``LogData``."""
         events, steps, logs = EventReader(self.log, position_of(cursor)), _Steps(self.log), []
         for event, position in events.take(lambda event: final or not self._is_early(event, steps)):
-            if event.duration_ns is None and event.kind != names.HEALTH:
+            if event.duration_ns is None and event.kind not in RUNNING_TOTALS:
                 logs.append(LogData(event, self.log.anchor.to_unix_ns(event.start_ns), steps.span_of(event)))
             if len(logs) >= MOST_LOGS:
                 yield Batch(logs, _cursor(position))

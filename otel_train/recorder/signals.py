@@ -52,6 +52,7 @@ class Signals:
         "optimizer_ended",
         "optimizer_skipped",
         "optimizer_steps",
+        "reports",
         "step_failed",
         "took",
     )
@@ -82,6 +83,8 @@ class Signals:
         self.device: Any = None
         """The torch.device of the model found last; None before one was."""
         self.early_waits: list[tuple[Any, ...]] = []
+        self.reports: list[Callable[[], None]] = []
+        """Hooks that have something to write down now and then: called every 30 s by the keeper, and at the end."""
         self.optimizer_steps = 0
         """Optimizer steps of the process so far, of all optimizers."""
         self.disconnect()
@@ -98,7 +101,7 @@ class Signals:
     def disconnect(self) -> None:
         """Nobody listens, but for the first sign of training."""
         for name in self.__slots__:
-            if name not in ("begin_run", "device", "early_waits", "look_for_models", "optimizer_steps"):
+            if name not in KEPT:
                 setattr(self, name, nothing)
         self.clock = self.batch_asked = time.perf_counter_ns
         self.batch_came = self._early_wait
@@ -129,6 +132,9 @@ class Signals:
     def _first_sign(self, name: str, *arguments: object) -> Any:
         return getattr(self, name)(*arguments) if self.training_begins() else False
 
+
+KEPT = ("begin_run", "device", "early_waits", "look_for_models", "optimizer_steps", "reports")
+"""What is no function that a run listens with."""
 
 signals = Signals()
 """The process's own."""

@@ -13,7 +13,7 @@ from otel_train.runlog.events import Event
 from otel_train.sinks.readable import SCOPE, context_of
 from otel_train.sinks.spans import Ids, event_attributes
 
-WARNINGS = frozenset({names.NONFINITE})
+WARNINGS = frozenset({names.LEVEL, names.NONFINITE, names.OUT_OF_MEMORY})
 """Kinds that are warnings though no exception comes with them; a kind not named here is for information."""
 
 
