@@ -24,9 +24,15 @@ ERROR = "error"
 HEALTH = "health"
 """otel_train on itself: what it spent, dropped and failed at, so far."""
 
+DATA_LOADER = "data_loader"
+"""What a loader's workers fetched since its last event."""
+DATA_LOADER_START = "data_loader_start"
+"""A phase: a loader starts its workers."""
 GC_PAUSE = "garbage_collection"
 COMPILATION = "compilation"
 """``torch.compile`` compiled something: for the first time, or again."""
+DDP = "ddp"
+"""DistributedDataParallel's own mean times of an iteration."""
 COLLECTIVES = "collectives"
 """Running totals of the collectives that Python code called."""
 OUT_OF_MEMORY = "out_of_memory"
@@ -79,6 +85,27 @@ TIMED_READ = "otel_train.timed.read"
 TIMED_WRITTEN = "otel_train.timed.written"
 THREAD_NAME = "thread.name"
 
+LOADER_DATASET = "dl.data_loader.dataset"
+LOADER_WORKERS = "dl.data_loader.workers"
+LOADER_PREFETCH = "dl.data_loader.prefetch_factor"
+LOADER_BATCH_SIZE = "dl.data_loader.batch_size"
+LOADER_PIN_MEMORY = "dl.data_loader.pin_memory"
+LOADER_START_METHOD = "dl.data_loader.start_method"
+LOADER_TRAINS = "dl.data_loader.trains"
+"""Did a batch of it become a training step?"""
+LOADER_BATCHES = "dl.data_loader.batch.count"
+LOADER_DATASET_TIME = "dl.data_loader.dataset.time"
+LOADER_COLLATE_TIME = "dl.data_loader.collate.time"
+LOADER_SLOWEST = "dl.data_loader.slowest_worker.fetch_time"
+LOADER_LONGEST = "dl.data_loader.longest_fetch"
+DDP_TIMES = {
+    "avg_forward_compute_time": "dl.ddp.forward.time",
+    "avg_backward_compute_time": "dl.ddp.backward.time",
+    "avg_backward_comm_time": "dl.ddp.communication.time",
+    "avg_backward_compute_comm_overlap_time": "dl.ddp.overlap.time",
+}
+"""By DDP's own name: how long an iteration computes forward and backward, reduces gradients, and how much of that
+passes while it computes."""
 GC_GENERATION = "dl.garbage_collection.generation"
 GC_COLLECTED = "dl.garbage_collection.collected"
 GC_SHORT_COUNT = "dl.garbage_collection.short.count"

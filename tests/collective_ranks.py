@@ -7,6 +7,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 import otel_train
+from otel_train.recorder.signals import signals
 
 otel_train.init(instrument=True, overhead_budget="off")
 dist.init_process_group("gloo")
@@ -25,6 +26,15 @@ for _ in range(10):
     dist.all_reduce(torch.ones(100))
     dist.barrier()
     optimizer.step()
+ddp = nn.parallel.DistributedDataParallel(nn.Linear(16, 1))
+updater = torch.optim.SGD(ddp.parameters(), lr=0.01)
+for step in range(14):
+    if step == 12:
+        for report in signals.reports:  # as the keeper does every 30 s
+            report()
+    updater.zero_grad()
+    ddp(torch.ones(4, 16)).square().mean().backward()
+    updater.step()
 otel_train.shutdown()
 dist.barrier()
 dist.destroy_process_group()

@@ -59,6 +59,9 @@ def nothing_left_behind() -> Iterator[None]:
     assert [] == scopes._on_new_phase
     assert not instrumentation.is_instrumented(), "hooks were left in place"
     assert signals.begin_run is None
+    for thread in threading.enumerate():
+        if thread.name.startswith("otel_train."):
+            thread.join(10)  # shutdown() has told it to end, and waits half a second for what it is about
     assert [] == [thread.name for thread in threading.enumerate() if thread.name.startswith("otel_train.")]
     assert before == {name: thing for name, thing in _torch_as_it_is().items() if name in before}, (
         "torch was left patched"

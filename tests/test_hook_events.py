@@ -160,7 +160,7 @@ def ranks(tmp_path_factory):
 def test_collectives_in_a_step(ranks):
     """The script's own is a phase of the step; FSDP's lie in forward and backward, in one slot each."""
     for rank in ranks:
-        step = rank.steps[-1]
+        step = rank.steps[8]
         own = [phase for phase in step.phases if phase.name == "collective" and phase.depth == 0]
         nested = [phase for phase in step.phases if phase.name == "collective" and phase.depth == 1]
         assert 2 == sum(phase.count for phase in own)
@@ -181,6 +181,14 @@ def test_collectives_outside_steps_are_no_events(ranks):
         assert 10 == totals["barrier", 2][0]
         assert any(name.startswith("all_gather") for name, _ in totals)
         assert any(name.startswith("reduce_scatter") for name, _ in totals)
+
+
+def test_what_ddp_measured(ranks):
+    """Its own means, in seconds, of what it has measured."""
+    for rank in ranks:
+        (event,) = of_kind(rank, "ddp")
+        assert {"dl.ddp.forward.time", "dl.ddp.backward.time", "dl.ddp.communication.time"} <= set(event.attributes)
+        assert all(0 < seconds < 1 for seconds in event.attributes.values())
 
 
 def test_totals_are_counters():

@@ -46,6 +46,9 @@ UNITS = {
     names.EXPORT_FAILURES: "{failure}",
     names.ERRORS: "{error}",
     names.LEVEL_SHARE: "1",
+    names.LOADER_BATCHES: "{batch}",
+    names.LOADER_DATASET_TIME: "s",
+    names.LOADER_COLLATE_TIME: "s",
     names.COLLECTIVE_COUNT: "{call}",
     names.COLLECTIVE_IO: "By",
     names.COLLECTIVE_TIME: "s",
@@ -53,6 +56,9 @@ UNITS = {
     names.CHECKPOINTS_LEFT_OUT: "{call}",
 }
 """Unit of each metric; none for what ``log()`` was given, and seconds for what ends in ``.duration``."""
+
+LOADER_SUMS = (names.LOADER_BATCHES, names.LOADER_DATASET_TIME, names.LOADER_COLLATE_TIME)
+"""What a loader's workers did since its last event."""
 
 COLLECTIVE_AMOUNTS = (names.COLLECTIVE_COUNT, names.COLLECTIVE_IO, names.COLLECTIVE_TIME)
 
@@ -158,6 +164,10 @@ def add_event(aggregate: Aggregate, event: Event, total: Aggregate) -> None:
     if event.kind == names.COLLECTIVES:
         _add_collectives(aggregate, event.attributes.get(names.COLLECTIVE_TOTALS, ()), total)
         return
+    for name in LOADER_SUMS:
+        if name in event.attributes:
+            workers = ((names.LOADER_WORKERS, str(event.attributes.get(names.LOADER_WORKERS))),)
+            aggregate.count((name, workers), float(event.attributes[name]))
     telling = tuple((key, str(value)) for key, value in event.attributes.items() if key in TELLING_ATTRIBUTES)
     if event.duration_ns is not None:
         count = int(event.attributes.get(names.PHASE_COUNT, 1))

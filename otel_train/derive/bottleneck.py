@@ -7,6 +7,7 @@ when it takes a quarter of the run; otherwise the largest class inside the step.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from otel_train.derive.data_loading import reason
 from otel_train.derive.evidence import (
     CHECKPOINT,
     COMMUNICATION,
@@ -92,10 +93,10 @@ def _percent(share: float) -> str:
 
 
 def _input(evidence: Evidence, what: str) -> str:
-    return (
-        f"{_percent(evidence.step_share(INPUT))} of the step time is spent waiting for data. Raise num_workers or "
-        "prefetch_factor of the DataLoader, or make reading and preparing a sample cheaper."
-    )
+    advice = "Raise num_workers or prefetch_factor of the DataLoader, or make reading and preparing a sample cheaper."
+    if evidence.loading is not None:
+        advice = reason(evidence.loading, evidence.work_s)
+    return f"{_percent(evidence.step_share(INPUT))} of the step time is spent waiting for data. {advice}"
 
 
 def _compute(evidence: Evidence, what: str) -> str:

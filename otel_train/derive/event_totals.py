@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from otel_train import names
+from otel_train.derive.data_loading import DataLoading
 from otel_train.derive.phases import PhaseTotal
 from otel_train.runlog.events import Event
 from otel_train.runlog.layout import DATA_WAIT
@@ -105,6 +106,8 @@ class EventScan:
     errors: dict[tuple[str, str | None], ErrorTotal] = field(default_factory=dict)
     others: dict[str, SpanTotal] = field(default_factory=dict)
     """Events of every other kind, those of later versions too."""
+    loading: dict[bool, DataLoading] = field(default_factory=dict)
+    """What loaders fetched: by whether they feed the training."""
     health: dict[str, Any] = field(default_factory=dict)
     """The last word of otel_train on itself; empty before the first."""
     blocking: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
@@ -118,6 +121,11 @@ class EventScan:
             self.others.setdefault(event.kind, SpanTotal()).add(event)
         else:
             add(self, event)
+
+    @property
+    def training_loading(self) -> DataLoading:
+        """The loaders that feed the training; all of them, where none is known to."""
+        return self.loading.get(True) or self.loading.get(False) or DataLoading()
 
     def block(self, what: str, event: Event) -> None:
         """Note that the event kept the training thread from its steps; no other thread does."""
@@ -212,6 +220,15 @@ def _add_health(scan: EventScan, event: Event) -> None:
     scan.health = event.attributes
 
 
+def _add_loading(scan: EventScan, event: Event) -> None:
+    trains = bool(event.attributes.get(names.LOADER_TRAINS))
+    scan.loading.setdefault(trains, DataLoading()).add(event)
+
+
+def _add_nothing(scan: EventScan, event: Event) -> None:
+    """Running totals are metrics, and nothing that a report counts."""
+
+
 _ADD: dict[str, Callable[[EventScan, Event], None]] = {
     names.CHECKPOINT: _add_checkpoint,
     names.CHECKPOINT_STAGE_KIND: _add_checkpoint_stage,
@@ -221,4 +238,6 @@ _ADD: dict[str, Callable[[EventScan, Event], None]] = {
     names.PHASE_EVENT: _add_phase,
     names.ERROR: _add_error,
     names.HEALTH: _add_health,
+    names.DATA_LOADER: _add_loading,
+    names.COLLECTIVES: _add_nothing,
 }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from otel_train import names
+from otel_train.derive.data_loading import DataLoading, merged_loading
 from otel_train.derive.gpu import GpuTotals, merged_gpu
 from otel_train.derive.measures import PhaseTable, phase_table
 from otel_train.derive.outside import outside_times
@@ -59,6 +60,8 @@ class Evidence:
     has_waits: bool
     """Whether any wait for data is recorded: without a traced loader there is none."""
     has_gpu: bool
+    loading: DataLoading | None = None
+    """What the loaders' workers took; None where it was not timed."""
     gpu_steps: int = 0
     """Steps whose GPU time is known: then waiting, computing and the optimizer are judged by the GPU's time."""
 
@@ -70,6 +73,11 @@ class Evidence:
     def share(self, what: str) -> float:
         """The share of the judged time that a class takes."""
         return self.times_s.get(what, 0.0) / self.run_s if self.run_s else 0.0
+
+    @property
+    def work_s(self) -> float:
+        """A mean step without its wait for data."""
+        return max(self.step_s - self.times_s.get(INPUT, 0.0), 0.0) / self.steps if self.steps else 0.0
 
     def step_share(self, what: str) -> float:
         """A class's time as a share of the time inside steps."""
@@ -100,6 +108,7 @@ def gather(scans: Sequence[RankScan]) -> Evidence:
         {what: seconds for what, seconds in times.items() if seconds > 0},
         any(scan.steps.waits_ns.any() for scan in judged),
         any(scan.identity.get("hardware", {}).get("gpus") for scan in judged),
+        merged_loading(scan.events.training_loading for scan in judged),
         0 if gpu is None else gpu.steps,
     )
 

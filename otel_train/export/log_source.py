@@ -21,7 +21,7 @@ MOST_LOGS = 256
 PATIENCE_NS = 5_000_000_000
 """An error waits so long for the record of its step, which follows it, so that it can name the step's span."""
 
-RUNNING_TOTALS = (names.HEALTH, names.COLLECTIVES)
+RUNNING_TOTALS = (names.HEALTH, names.COLLECTIVES, names.DATA_LOADER)
 """Kinds that are metrics, and nothing that happened."""
 
 

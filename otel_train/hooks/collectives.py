@@ -1,6 +1,6 @@
 """Collectives that Python code calls in ``torch.distributed``: FSDP's, and the script's own.
 
-Each is host time: with NCCL, or ``async_op``, it is the launch. DDP's all-reduce of gradients is C++, and not seen here.
+Each is host time: with NCCL, or ``async_op``, it is the launch. DDP reduces gradients in C++, which is not seen here.
 """
 
 from collections.abc import Callable

@@ -30,15 +30,21 @@ def install(torch: Any) -> Callable[[], None]:
                 signals.loader_ended(iteration)
             raise
         end_ns = signals.clock()
-        iteration = self.__dict__.get("_otel_train")
-        if iteration is None:
-            iteration = self._otel_train = BatchCounter()
-            weakref.finalize(self, _ended, iteration).atexit = False
+        iteration = self.__dict__.get("_otel_train") or iteration_of(self)
         samples, tokens = iteration(batch)
         signals.batch_came(iteration, start_ns, end_ns, samples, tokens, queue)
         return batch
 
     return replace(_BaseDataLoaderIter, "__next__", traced_next)
+
+
+def iteration_of(iterator: Any) -> BatchCounter:
+    """What stands for an iterator in the recorder; the iterator has it from now on."""
+    iteration: BatchCounter | None = iterator.__dict__.get("_otel_train")
+    if iteration is None:
+        iteration = iterator._otel_train = BatchCounter()
+        weakref.finalize(iterator, _ended, iteration).atexit = False
+    return iteration
 
 
 def _ended(iteration: BatchCounter) -> None:

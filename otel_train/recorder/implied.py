@@ -22,6 +22,7 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
+from otel_train.batches import BatchCounter
 from otel_train.names import (
     BACKWARD,
     ERROR,
@@ -234,7 +235,9 @@ class ImpliedSteps:
         state.number += 1
         state.implied = True
         if state.waits:
-            state.loader = state.waits[-WAIT_FIELDS]
+            state.loader = loader = state.waits[-WAIT_FIELDS]
+            if isinstance(loader, BatchCounter):
+                loader.trains = True
             self._recorder.take_waits()
         else:
             state.start_ns = now

@@ -67,7 +67,7 @@ class EventWriter:
         """Raises ``OSError``."""
         self._storage = storage
         self._segments = max(budget // EVENTS_SEGMENT_BYTES, 2)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the garbage collector may run code of ours in the middle of a write
         self._number = 0
         self._size = 0
         self._append = storage.open_append(segment_name(STEM, 0, "jsonl"))
