@@ -56,7 +56,7 @@ def _shape_counter(take: Callable[[Any], Any] | None, tokens: bool) -> Counter:
     if take is None:
         take = _itself
     if not tokens:
-        return lambda batch: (take(batch).shape[0], None)
+        return lambda batch: (len(take(batch)), None)
 
     def count(batch: Any) -> tuple[int, int]:
         samples, length = take(batch).shape

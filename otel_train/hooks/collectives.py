@@ -3,12 +3,13 @@
 Each is host time: with NCCL, or ``async_op``, it is the launch. DDP reduces gradients in C++, which is not seen here.
 """
 
+import inspect
 from collections.abc import Callable
 from threading import get_ident
 from types import ModuleType
 from typing import Any
 
-from otel_train import active
+from otel_train import active, guard
 from otel_train.hooks.patching import all_of, replace
 from otel_train.names import COLLECTIVE, COLLECTIVE_TOTALS, COLLECTIVES
 from otel_train.recorder.scopes import phase
@@ -20,11 +21,9 @@ PAYLOAD = {
     "broadcast": 0,
     "reduce": 0,
     "gather": 0,
-    "scatter": 0,
+    "scatter": 1,
     "send": 0,
-    "recv": 0,
-    "isend": 0,
-    "irecv": 0,
+    "recv": None,
     "all_gather": 1,
     "all_gather_into_tensor": 1,
     "all_gather_single": 1,
@@ -41,9 +40,12 @@ PAYLOAD = {
     "broadcast_object_list": None,
     "scatter_object_list": None,
 }
-"""By function, which of its arguments is the input: what is counted as its bytes. None: it has no tensor to count."""
+"""By function, which of its arguments is the input: what is counted as its bytes. None: it has no tensor to count.
 
-INPUTS = ("tensor", "input", "input_tensor", "input_list", "input_tensor_list")
+Not ``isend`` and ``irecv``: torch tells a ``P2POp`` by them, and one imported earlier would no longer be the same.
+"""
+
+INPUTS = ("tensor", "input", "input_tensor", "input_list", "input_tensor_list", "scatter_list")
 
 
 class _Collectives:
@@ -57,7 +59,7 @@ class _Collectives:
 
     def timed(self, name: str, function: Callable[..., Any], is_compiling: Callable[[], bool]) -> Callable[..., Any]:
         """The function, timed where the training thread calls it. About 1.5 µs a call."""
-        collective, index = phase(COLLECTIVE), PAYLOAD[name]
+        collective, index, group_of = phase(COLLECTIVE), PAYLOAD[name], _group_finder(function)
 
         def timed_collective(*args: Any, **kwargs: Any) -> Any:
             if is_compiling():
@@ -72,17 +74,20 @@ class _Collectives:
             finally:
                 end_ns = recorder.clock()
                 self._inside = False
-                signals.took(collective, start_ns, end_ns)
-                self._add(name, kwargs.get("group"), _bytes(index, args, kwargs), end_ns - start_ns)
+                with guard.guarded("collectives"):
+                    signals.took(collective, start_ns, end_ns)
+                    self._add(name, group_of(args, kwargs), _bytes(index, args, kwargs), end_ns - start_ns)
 
         return timed_collective
 
     def _add(self, name: str, group: Any, size: int, duration_ns: int) -> None:
         try:
-            key = name, int(self._world_size(group))
+            ranks = int(self._world_size(group))
         except (RuntimeError, ValueError):  # the call itself failed: there is no such group
             return
-        total = self._totals.setdefault(key, [0, 0, 0])
+        if ranks < 1:  # a group that this rank is not in: the call did nothing
+            return
+        total = self._totals.setdefault((name, ranks), [0, 0, 0])
         total[0] += 1
         total[1] += size
         total[2] += duration_ns
@@ -97,11 +102,22 @@ class _Collectives:
         recorder.sidelines.event(Event(COLLECTIVES, recorder.clock(), attributes={COLLECTIVE_TOTALS: rows}))
 
 
+def _group_finder(function: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
+    """Finds the process group among a call's arguments, by name or by place; None is the default group."""
+    parameters = list(inspect.signature(function).parameters)
+    place = parameters.index("group") if "group" in parameters else len(parameters)
+
+    def group_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return args[place] if len(args) > place else kwargs.get("group")
+
+    return group_of
+
+
 def _bytes(index: int | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     if index is None:
         return 0
     payload = args[index] if len(args) > index else next((kwargs[name] for name in INPUTS if name in kwargs), ())
-    tensors = payload if isinstance(payload, list | tuple) else (payload,)
+    tensors = payload if isinstance(payload, list | tuple) else (payload,)  # None where this rank gives nothing
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors if hasattr(tensor, "element_size"))
 
 
@@ -118,7 +134,7 @@ def install(distributed: ModuleType) -> Callable[[], None]:
         function = places[1].__dict__.get(name)
         if function is None:
             continue
-        timed = collectives.timed(name, function, torch.compiler.is_compiling)
+        timed = collectives.timed(name, function, torch.compiler.is_dynamo_compiling)
         undo += [replace(place, name, timed) for place in places if place.__dict__.get(name) is function]
     signals.reports.append(collectives.report)
     return all_of([lambda: signals.reports.remove(collectives.report), *undo])

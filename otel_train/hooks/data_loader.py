@@ -20,19 +20,21 @@ def install(torch: Any) -> Callable[[], None]:
     take = _BaseDataLoaderIter.__next__
 
     def traced_next(self: Any) -> Any:
-        queue = _queue(self)
+        own = self.__dict__
+        queue = own.get("_data_queue")
+        ready = 0 if queue is None else _ready(queue)
         start_ns = signals.batch_asked()
         try:
             batch = take(self)
         except StopIteration:
-            iteration = self.__dict__.get("_otel_train")
+            iteration = own.get("_otel_train")
             if iteration is not None:
                 signals.loader_ended(iteration)
             raise
         end_ns = signals.clock()
-        iteration = self.__dict__.get("_otel_train") or iteration_of(self)
+        iteration = own.get("_otel_train") or iteration_of(self)
         samples, tokens = iteration(batch)
-        signals.batch_came(iteration, start_ns, end_ns, samples, tokens, queue)
+        signals.batch_came(iteration, start_ns, end_ns, samples, tokens, ready)
         return batch
 
     return replace(_BaseDataLoaderIter, "__next__", traced_next)
@@ -51,11 +53,8 @@ def _ended(iteration: BatchCounter) -> None:
     signals.loader_ended(iteration)
 
 
-def _queue(iterator: Any) -> int:
+def _ready(queue: Any) -> int:
     """How many batches were ready, as a step's record has it; 0 where it is not known."""
-    queue = iterator.__dict__.get("_data_queue")
-    if queue is None:
-        return 0
     try:
         ready: int = queue.qsize()
     except NotImplementedError:  # macOS has no such count

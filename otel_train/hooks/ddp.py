@@ -5,7 +5,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from otel_train import active
+from otel_train import active, guard
 from otel_train.hooks.patching import all_of, replace
 from otel_train.names import DDP, DDP_TIMES
 from otel_train.recorder.signals import signals
@@ -23,22 +23,29 @@ class _Models:
         self._models.append(weakref.ref(model))
 
     def report(self) -> None:
-        """Every 30 s: ask after the next step, on the training thread. 40 µs a model; it measures every 100 steps."""
+        """Every 30 s: ask after the next step, on the training thread. 40 µs a model; it measures the first ten steps
+        and then every 100. At the end the training thread itself calls, and is told at once."""
         recorder = active.recorder
-        if recorder is not None and self._models and self._ask not in recorder.after_step:
+        if recorder is None or not self._models:
+            return
+        if recorder.sidelines.foreign_thread_name() is None:
+            self._ask()
+        elif self._ask not in recorder.after_step:
             recorder.after_step.append(self._ask)
 
     def _ask(self) -> None:
         recorder = active.recorder
         if recorder is None:
             return
-        recorder.after_step.remove(self._ask)
+        if self._ask in recorder.after_step:
+            recorder.after_step.remove(self._ask)
         for reference in self._models:
-            model = reference()
-            times = _times(model) if model is not None else {}
-            if times:
-                step = recorder.sidelines.last_step
-                recorder.sidelines.event(Event(DDP, recorder.clock(), step=step, attributes=times))
+            with guard.guarded("ddp"):
+                model = reference()
+                times = _times(model) if model is not None else {}
+                if times:
+                    step = recorder.sidelines.last_step
+                    recorder.sidelines.event(Event(DDP, recorder.clock(), step=step, attributes=times))
 
 
 def _times(model: Any) -> dict[str, float]:

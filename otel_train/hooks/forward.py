@@ -90,7 +90,7 @@ def _is_trained(module: Any) -> bool:
 
 def _timed(torch: Any, reference: "weakref.ref[Any]", compiled: Callable[..., Any] | None) -> Callable[..., Any]:
     """What a model is called through. Holds it weakly, so that ``del model`` frees its memory."""
-    is_compiling, is_grad_enabled = torch.compiler.is_compiling, torch.is_grad_enabled
+    is_compiling, is_grad_enabled = torch.compiler.is_dynamo_compiling, torch.is_grad_enabled
 
     def timed_call(*args: Any, **kwargs: Any) -> Any:
         call = compiled or reference()._call_impl  # type: ignore[union-attr]  # the caller holds the module

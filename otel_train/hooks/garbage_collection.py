@@ -27,6 +27,7 @@ class _Pauses:
     def __call__(self, phase: str, info: dict[str, int]) -> None:
         """About 0.3 µs, twice a collection."""
         if active.recorder is None:
+            self._short = [0, 0]
             return
         now = signals.clock()
         if phase == "start":

@@ -14,7 +14,7 @@ def install(torch: Any) -> Callable[[], None]:
     """Time gradient clipping; returns the undo. In a compiled function it stays part of the graph, untimed."""
     from torch.nn.utils import clip_grad
 
-    clipping, is_compiling = phase(CLIPPING), torch.compiler.is_compiling
+    clipping, is_compiling = phase(CLIPPING), torch.compiler.is_dynamo_compiling
 
     def timed(clip: Callable[..., Any]) -> Callable[..., Any]:
         def timed_clip(*args: Any, **kwargs: Any) -> Any:

@@ -12,12 +12,18 @@ MATTERS_NS = 200_000
 """From this long on it is a phase; shorter, it stays in the step's rest."""
 
 
+TRIALS = 200
+"""After so many calls of which none mattered the hook takes itself off."""
+
+
 def install(torch: Any) -> Callable[[], None]:
-    """Time each ``zero_grad()`` and tell of those that matter; returns the undo. About 0.3 µs a call."""
+    """Time each ``zero_grad()`` and tell of those that matter; returns the undo. About 0.5 µs a call, at first."""
     zeroing = phase(ZERO_GRAD)
-    zero_grad, is_compiling = torch.optim.Optimizer.zero_grad, torch.compiler.is_compiling
+    zero_grad, is_compiling = torch.optim.Optimizer.zero_grad, torch.compiler.is_dynamo_compiling
+    left = TRIALS
 
     def timed_zero_grad(self: Any, set_to_none: bool = True) -> None:
+        nonlocal left
         if is_compiling():
             zero_grad(self, set_to_none)
             return
@@ -25,6 +31,12 @@ def install(torch: Any) -> Callable[[], None]:
         zero_grad(self, set_to_none)
         end_ns = signals.clock()
         if end_ns - start_ns > MATTERS_NS:
+            left = -1
             signals.took(zeroing, start_ns, end_ns)
+        elif left > 0:
+            left -= 1
+            if not left:
+                undo()
 
-    return replace(torch.optim.Optimizer, "zero_grad", timed_zero_grad)
+    undo = replace(torch.optim.Optimizer, "zero_grad", timed_zero_grad)
+    return undo
