@@ -40,6 +40,7 @@ def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("OTEL_TRAIN_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("OTEL_TRAIN_RAISE", "1")
+    monkeypatch.setenv("OTEL_TRAIN_OVERHEAD_BUDGET", "off")  # steps of tests are short: the governor would see to them
 
 
 @pytest.fixture(autouse=True)

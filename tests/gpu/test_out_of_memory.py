@@ -31,7 +31,8 @@ def test_out_of_memory_is_an_event_on_its_step(cuda):
     (event,) = [each for each in run.events if each.kind == "out_of_memory"]
     told = {name.removeprefix("dl.out_of_memory."): value for name, value in event.attributes.items()}
     print(told)
-    assert (8, 0) == (event.step, told["device"])
+    assert event.step in (7, 8)  # without a loader a step is known to be over when its optimizer steps again
+    assert 0 == told["device"]
     assert told["requested"] >= too_much
     assert too_much == told["device.total"]
     assert 0 < told["device.free"] < too_much
