@@ -8,7 +8,7 @@ from otel_train.names import ZERO_GRAD
 from otel_train.recorder.scopes import phase
 from otel_train.recorder.signals import signals
 
-MATTERS_NS = 200_000
+MATTERS_NS = 500_000
 """From this long on it is a phase; shorter, it stays in the step's rest."""
 
 
