@@ -1,5 +1,6 @@
 """What readers make of GPU times: the report, the verdict, spans and metrics. And how events become times."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ def test_report_tells_host_and_gpu_apart():
     summary = summarize([scan_rank(built(BUSY))])
     from rich.console import Console
 
-    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115  rich writes there
+    console = Console(width=100, record=True, file=io.StringIO())
     console.print(phases(summary, 10))
     shown = console.export_text()
     assert "on the GPU" in shown

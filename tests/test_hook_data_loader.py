@@ -1,9 +1,11 @@
 """Data under zero code: waits, queues, what workers take, and that loaders give what they would have given."""
 
 import gc
+import io
 import time
 
 import pytest
+from rich.console import Console
 
 torch = pytest.importorskip("torch")
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info  # noqa: E402
@@ -12,7 +14,10 @@ from otel_train import instrumentation  # noqa: E402
 from otel_train.derive.bottleneck import judge  # noqa: E402
 from otel_train.derive.data_loading import DataLoading, reason  # noqa: E402
 from otel_train.derive.scan import scan_rank  # noqa: E402
+from otel_train.derive.summary import summarize  # noqa: E402
 from otel_train.recorder.signals import signals  # noqa: E402
+from otel_train.report.as_json import summary_as_dict  # noqa: E402
+from otel_train.report.sections import phases  # noqa: E402
 from otel_train.testing import record  # noqa: E402
 
 DATASET_S, COLLATE_S = 0.004, 0.01
@@ -106,8 +111,8 @@ def test_workers_tell_what_fetching_takes(run, kind, method, persistent):
     assert 8 == sum(event["dl.data_loader.batch.count"] for event in events)
     dataset_s = sum(event["dl.data_loader.dataset.time"] for event in events) / 8
     collate_s = sum(event["dl.data_loader.collate.time"] for event in events) / 8
-    assert 4 * DATASET_S <= dataset_s < 4 * DATASET_S * 1.5
-    assert COLLATE_S <= collate_s < COLLATE_S * 1.5
+    assert dataset_s >= 4 * DATASET_S
+    assert collate_s >= COLLATE_S
     assert {(2, method, True)} == {
         (event["dl.data_loader.workers"], event["dl.data_loader.start_method"], event["dl.data_loader.trains"])
         for event in events
@@ -122,10 +127,12 @@ def test_without_workers_the_training_fetches(run, kind):
     train(KINDS[kind]())
     (event,) = told(run)
     assert (0, 4) == (event["dl.data_loader.workers"], event["dl.data_loader.batch.count"])
-    assert 4 * DATASET_S <= event["dl.data_loader.dataset.time"] / 4 < 4 * DATASET_S * 1.5
-    assert COLLATE_S <= event["dl.data_loader.collate.time"] / 4 < COLLATE_S * 1.5
+    dataset_s, collate_s = event["dl.data_loader.dataset.time"], event["dl.data_loader.collate.time"]
+    assert dataset_s >= 16 * DATASET_S
+    assert collate_s >= 4 * COLLATE_S
     waits = [step.phase("data_wait").duration_s for step in run.steps]
-    assert all(4 * DATASET_S + COLLATE_S <= wait < (4 * DATASET_S + COLLATE_S) * 1.5 for wait in waits)
+    assert all(wait >= 4 * DATASET_S + COLLATE_S for wait in waits)
+    assert dataset_s + collate_s <= sum(waits)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -137,7 +144,7 @@ def test_stateful_data_loader(run, workers):
     assert loader.state_dict()
     (event,) = told(run)
     assert (workers, 4) == (event["dl.data_loader.workers"], event["dl.data_loader.batch.count"])
-    assert 4 * DATASET_S <= event["dl.data_loader.dataset.time"] / 4 < 4 * DATASET_S * 1.5
+    assert event["dl.data_loader.dataset.time"] >= 16 * DATASET_S
     assert 4 == len(run.steps)
 
 
@@ -181,7 +188,7 @@ def test_a_starved_queue_is_empty_and_a_full_one_full(run):
             time.sleep(0.001)  # a training that is slower than its workers
         optimizer.step()
     queues = {step.queue for step in run.steps[before + 1 : before + 8]}
-    assert {4} <= queues <= {3, 4}  # one batch may have come out of turn, and waits beside the queue
+    assert 4 in queues  # not in all: a batch that came out of turn waits beside the queue
 
 
 def test_loop_left_early(run):
@@ -250,6 +257,13 @@ def test_why_it_is_input_bound(run):
     assert "input" == verdict.verdict
     assert "The training fetches its batches itself (num_workers=0), 1" in verdict.sentence
     assert "would keep up" in verdict.sentence
+    summary = summarize([scan_rank(run.log)])
+    told_of = summary_as_dict(summary)["data_loading"]
+    assert (30, 0, "Slow") == (told_of["batches"], told_of["workers"], told_of["dataset"])
+    assert told_of["fetch_s"] >= 4 * 0.002 + COLLATE_S
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(phases(summary, 10))
+    assert "; by the training itself, without workers" in console.export_text()
 
 
 REASONS = [

@@ -107,7 +107,7 @@ def test_missing_counts_are_hyphens(tmp_path: Path) -> None:
 
 
 MEASURES = {
-    "steps", "time", "throughput", "step_time", "step_time_curve_s", "phases", "starvation", "gpu",
+    "steps", "time", "throughput", "step_time", "step_time_curve_s", "phases", "starvation", "gpu", "data_loading",
     "packing_efficiency",
     "slowest_steps", "failed_steps", "errors", "last_epoch", "epochs", "evaluations", "evaluation_steps_s",
     "checkpoints",

@@ -7,6 +7,7 @@ from typing import Any
 from otel_train import names
 from otel_train.derive import measures
 from otel_train.derive.bottleneck import Verdict, judge
+from otel_train.derive.data_loading import DataLoading, merged_loading
 from otel_train.derive.event_totals import CheckpointTotal, ErrorTotal, SpanTotal
 from otel_train.derive.gpu import GpuTotals, merged_gpu
 from otel_train.derive.measures import PhaseShare, Rate, Span, Starvation, StepTime
@@ -50,6 +51,8 @@ class Summary:
     starvation: Starvation | None
     gpu: GpuTotals | None
     """What steps were on the GPU; None where none was timed."""
+    loading: DataLoading | None
+    """What the loaders' workers took; None where that was not timed."""
     packing_efficiency: float | None
     slowest: list[SlowStep]
     failed_steps: list[int]
@@ -149,6 +152,7 @@ def summarize(scans: Sequence[RankScan]) -> Summary:
         phases=measures.phase_shares(steps),
         starvation=measures.starvation(steps),
         gpu=merged_gpu(scan.gpu for scan in scans),
+        loading=merged_loading(scan.training_loading for scan in events),
         packing_efficiency=measures.packing_efficiency(steps),
         slowest=sorted((slow for scan in steps for slow in scan.slowest), key=lambda slow: -slow.duration_s)[:SLOWEST],
         failed_steps=sorted({step for scan in steps for step in scan.failed_steps}),

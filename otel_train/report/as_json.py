@@ -8,6 +8,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from otel_train.derive.data_loading import DataLoading
 from otel_train.derive.event_totals import CheckpointTotal
 from otel_train.derive.gpu import GpuTotals
 from otel_train.derive.scalar_totals import ScalarTotal
@@ -63,6 +64,7 @@ def summary_as_dict(summary: Summary) -> dict[str, Any]:
         "phases": [asdict(phase) for phase in summary.phases],
         "starvation": asdict(summary.starvation) if summary.starvation else None,
         "gpu": _gpu(summary.gpu) if summary.gpu else None,
+        "data_loading": _loading(summary.loading) if summary.loading else None,
         "packing_efficiency": summary.packing_efficiency,
         "slowest_steps": [asdict(slow) for slow in summary.slowest],
         "failed_steps": summary.failed_steps,
@@ -102,6 +104,10 @@ def _checkpoint(total: CheckpointTotal) -> dict[str, Any]:
     del content["sized"], content["sized_s"]
     known = total.sized > 0
     return {**content, "size_bytes": total.size_bytes if known else None, "rate_bytes_per_s": total.rate}
+
+
+def _loading(loading: DataLoading) -> dict[str, Any]:
+    return {**asdict(loading), "fetch_s": loading.fetch_s}
 
 
 def _gpu(totals: GpuTotals) -> dict[str, Any]:

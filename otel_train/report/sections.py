@@ -122,8 +122,23 @@ def phases(summary: Summary, bar_width: int) -> RenderableType | None:
         starved = text.plural(summary.starvation.starved_steps, "step")
         share = text.percent(summary.starvation.starved_share)
         lines.append(Text(f"  {starved} ({share}) waited for data for more than half of their time"))
+    lines += _fetching(summary)
     lines.append(Text(f"  {text.percent(summary.span.outside_share)} of the run passed outside training steps"))
     return Group(*lines)
+
+
+def _fetching(summary: Summary) -> list[RenderableType]:
+    """What it takes to fetch a batch, and by how many workers."""
+    loading = summary.loading
+    if loading is None:
+        return []
+    dataset, collate = (text.seconds(part / loading.batches) for part in (loading.dataset_s, loading.collate_s))
+    who = text.plural(loading.workers, "worker") if loading.workers else "the training itself, without workers"
+    return [
+        Text(
+            f"  a batch takes {text.seconds(loading.fetch_s)} to fetch: dataset {dataset}, collate {collate}; by {who}"
+        )
+    ]
 
 
 def _nested(shares: Iterable[PhaseShare]) -> list[PhaseShare]:
