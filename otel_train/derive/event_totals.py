@@ -192,7 +192,7 @@ def _add_timed(scan: EventScan, event: Event) -> None:
 
 def _add_phase(scan: EventScan, event: Event) -> None:
     name = str(event.attributes.get(names.PHASE, "?"))
-    if name == DATA_WAIT:
+    if name in (DATA_WAIT, names.DATA_LOADER_START):
         scan.block(INPUT, event)
     count = int(event.attributes.get(names.PHASE_COUNT, 1))
     scan.outside.setdefault(name, PhaseTotal()).merge(PhaseTotal((event.duration_ns or 0) / 1e9, count))
