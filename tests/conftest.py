@@ -74,7 +74,7 @@ def _torch_as_it_is() -> dict[str, object]:
     for path in PATCHABLE:
         thing: object = sys.modules.get("torch")
         for part in path.split(".")[1:]:
-            thing = getattr(thing, part, None)
+            thing = getattr(thing, part, None) if thing is not None else None  # None has an __init__ too
         if thing is not None:
             found[path] = thing
     return found

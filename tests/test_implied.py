@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import otel_train
-from otel_train import active
+from otel_train import active, guard
 from otel_train.recorder.signals import signals
 from otel_train.runlog.layout import MISSING, QUEUE_SHIFT
 from otel_train.testing import FakeClock, record
@@ -584,3 +584,30 @@ def test_any_order_gives_sound_steps(actions):
                 assert phase.start_s >= edge - SINGLE_PRECISION
                 edge = phase.start_s + phase.duration_s
             assert edge <= step.duration_s + SINGLE_PRECISION
+
+
+def test_a_failure_of_ours_never_reaches_the_training(clock, monkeypatch):
+    """Wherever it happens: it is reported, the step is given up, and later ones are whole."""
+    monkeypatch.delenv("OTEL_TRAIN_RAISE")
+    with record(clock) as run:
+        train = Training(clock)
+        train.step("loader")
+        implied = active.session.implied
+        implied._state.start_ns = "broken"
+        for tell in (
+            lambda: train.batch("loader"),
+            train.forward,
+            train.backward,
+            train.optimizer,
+            train.evaluate,
+            lambda: signals.took(None, None, None),
+            lambda: signals.loader_ended("loader"),
+        ):
+            implied._state.start_ns = "broken"
+            implied._state.implied = True
+            tell()
+        train.step("loader")
+        train.step("loader")
+        signals.batch_asked()
+    assert guard.counts["steps"] > 0
+    assert STEP == shape(run.steps[-1])

@@ -57,6 +57,6 @@ def _ready(queue: Any) -> int:
     """How many batches were ready, as a step's record has it; 0 where it is not known."""
     try:
         ready: int = queue.qsize()
-    except NotImplementedError:  # macOS has no such count
+    except (NotImplementedError, OSError, ValueError):  # macOS has no such count; or the queue is closed
         return 0
     return (min(ready, LARGEST_QUEUE) + 1) << QUEUE_SHIFT

@@ -53,11 +53,14 @@ class _Models:
         if event == "call":
             self._depth += 1
             if self._depth == 1 and self._torch.is_grad_enabled():
-                module = frame.f_locals.get("self")
-                if module is not None and not any(module is known for known in self._found) and _is_trained(module):
-                    self._found.append(module)
+                with guard.guarded("models"):
+                    self._note(frame.f_locals.get("self"))
         elif event == "return":
             self._depth = max(self._depth - 1, 0)
+
+    def _note(self, module: Any) -> None:
+        if module is not None and not any(module is known for known in self._found) and _is_trained(module):
+            self._found.append(module)
 
     def _wrap(self, module: Any) -> None:
         if id(module) in self._wrapped and self._wrapped[id(module)][0]() is module:

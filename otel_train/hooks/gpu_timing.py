@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from otel_train import guard
 from otel_train.runlog.layout import COUNT_SHIFT, PHASE_SLOTS
 
 MOST_UNDER_WAY = 64
@@ -46,6 +47,7 @@ class GpuTimer:
         self._under_way: deque[tuple[int, int, list[Mark], Any]] = deque()
         self._spoiled = False
         self._on = True
+        self._broken = False
         self._steps = 0
         self._memory_ns = 0
         self.every = 1
@@ -70,15 +72,20 @@ class GpuTimer:
         def mark(code: int) -> None:
             if not self._on:
                 return
-            if capturing():
-                self._spoiled = True
-                return
-            event = free.pop() if free else new()
-            if stream_of is None:
-                event.record()
-            else:  # the model is on another device than the current one
-                event.record(stream_of(self._device))
-            marks.append((code, event))
+            try:
+                if capturing():
+                    self._spoiled = True
+                    return
+                event = free.pop() if free else new()
+                if stream_of is None:
+                    event.record()
+                else:  # the model is on another device than the current one
+                    event.record(stream_of(self._device))
+                marks.append((code, event))
+            except Exception as error:  # noqa: BLE001  whatever CUDA says: the training goes on, without GPU times
+                self._broken = True
+                self._on = False
+                guard.report("gpu timing", error)
 
         return mark
 
@@ -115,7 +122,7 @@ class GpuTimer:
     def next_step(self) -> None:
         """What is marked from now on is another step's: is it one of those that are timed?"""
         self._steps += 1
-        self._on = self._steps % self.every == 0
+        self._on = self._steps % self.every == 0 and not self._broken
 
     def _memory(self, now: int) -> "tuple[int, int, int, int] | None":
         if now - self._memory_ns < MEMORY_EVERY_NS:

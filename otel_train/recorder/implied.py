@@ -22,6 +22,7 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
+from otel_train import guard
 from otel_train.batches import BatchCounter
 from otel_train.names import (
     BACKWARD,
@@ -56,6 +57,16 @@ BY_HAND = 0
 Functions = dict[str, Callable[..., Any]]
 
 
+def rarely(function: Callable[..., None]) -> Callable[..., None]:
+    """What is not on the hot path, so that no failure of it reaches the training."""
+
+    def guarded(*arguments: Any) -> None:
+        with guard.guarded("steps"):
+            function(*arguments)
+
+    return guarded
+
+
 class ImpliedSteps:
     """Makes one recorder hear ``signals``. All that is rare is a method; what each step runs is a closure."""
 
@@ -77,95 +88,114 @@ class ImpliedSteps:
     def _data(self) -> Functions:
         recorder, state, clock, stepped = self._recorder, self._state, self._recorder.clock, self._state.stepped
         waited, write, close, look = recorder.add_wait, recorder.write, self._close, self._look
-        another_batch, waits = self._another_batch, self._state.waits
+        another_batch, waits, failed = self._another_batch, self._state.waits, self._failed
         record, once, plain = self._state.phases.extend, scopes.DATA_WAIT_PHASE.once, scopes.UNKNOWN_STEP
 
         def batch_asked() -> int:
             now = clock()
-            if stepped and state.implied and get_ident() == state.thread:
-                if state.had_forward and not state.looking:
-                    write(plain, now, state.step_flags)
-                    stepped.clear()
-                    state.trained = state.had_forward = state.unusual = False
-                    state.step_flags = 0
-                else:
-                    close(now)
+            try:
+                if stepped and state.implied and get_ident() == state.thread:
+                    if state.had_forward and not state.looking:
+                        write(plain, now, state.step_flags)
+                        stepped.clear()
+                        state.trained = state.had_forward = state.unusual = False
+                        state.step_flags = 0
+                    else:
+                        close(now)
+            except Exception as error:  # noqa: BLE001  the training goes on
+                failed(error)
             return now
 
         def batch_came(iteration: object, start_ns: int, end_ns: int, samples: int, tokens: int, queue: int) -> None:
-            if iteration is state.loader and state.start_ns is None and not waits and get_ident() == state.thread:
-                state.number += 1
-                state.start_ns = start_ns
-                record((once, 0, end_ns - start_ns))
-                state.samples, state.tokens, state.queue = samples, tokens, queue
-            elif not (state.flags & EVALUATION and state.implied and state.start_ns is not None):
-                another_batch(iteration)  # of an evaluation in the middle of a step it is nothing to the step
-                waited(iteration, start_ns, end_ns, samples, tokens, queue)
-            if state.look:
-                look()
+            try:
+                if iteration is state.loader and state.start_ns is None and not waits and get_ident() == state.thread:
+                    state.number += 1
+                    state.start_ns = start_ns
+                    record((once, 0, end_ns - start_ns))
+                    state.samples, state.tokens, state.queue = samples, tokens, queue
+                elif not (state.flags & EVALUATION and state.implied and state.start_ns is not None):
+                    another_batch(iteration)  # of an evaluation in the middle of a step it is nothing to the step
+                    waited(iteration, start_ns, end_ns, samples, tokens, queue)
+                if state.look:
+                    look()
+            except Exception as error:  # noqa: BLE001  the training goes on
+                failed(error)
 
         return {
             "clock": clock,
             "batch_asked": batch_asked,
             "batch_came": batch_came,
-            "loader_ended": self._loader_ended,
-            "between_steps": self._between_steps,
-            "took": self._took,
-            "step_failed": self._step_failed,
-            "gradients_cleared": self._gradients_cleared,
+            "loader_ended": rarely(self._loader_ended),
+            "between_steps": rarely(self._between_steps),
+            "took": rarely(self._took),
+            "step_failed": rarely(self._step_failed),
+            "gradients_cleared": rarely(self._gradients_cleared),
         }
 
     def _passes(self) -> Functions:
         state, clock, phases, starts = self._state, self._recorder.clock, self._state.phases, self._state.starts
         record = phases.extend if self._recorder.with_phases else nothing
         begin, prelude, claim, many = self._begin, self._prelude, self._claim, self._many_phases
+        failed = self._failed
         push, pop = starts.append, starts.pop
         forward, backward = FORWARD_PHASE.once, BACKWARD_PHASE.once
 
         def forward_began() -> bool:
-            now = clock()
-            if get_ident() != state.thread or (state.start_ns is None and not begin(now)):
-                return False
-            if state.unusual:
-                prelude(now)
-            state.had_forward = True
-            push(now)
-            return True
+            try:
+                now = clock()
+                if get_ident() != state.thread or (state.start_ns is None and not begin(now)):
+                    return False
+                if state.unusual:
+                    prelude(now)
+                state.had_forward = True
+                push(now)
+                return True
+            except Exception as error:  # noqa: BLE001  the training goes on
+                return failed(error)
 
         def forward_ended() -> None:
-            now = clock()
-            if starts:
-                start = pop()
-                what = forward + (len(starts) << DEPTH_SHIFT) if starts else forward
-                record((what, start - state.start_ns, now - start))  # type: ignore[operator]  # a step is going on
-                if len(phases) > MOST_PHASES:
-                    many()
+            try:
+                now = clock()
+                if starts:
+                    start = pop()
+                    what = forward + (len(starts) << DEPTH_SHIFT) if starts else forward
+                    record((what, start - state.start_ns, now - start))  # type: ignore[operator]  # a step is going on
+                    if len(phases) > MOST_PHASES:
+                        many()
+            except Exception as error:  # noqa: BLE001  the training goes on
+                failed(error)
 
         def backward_began() -> bool:
-            now = clock()
-            if (get_ident() != state.thread and not claim()) or (state.start_ns is None and not begin(now)):
-                return False
-            if state.unusual:
-                prelude(now)
-            state.in_backward = state.trained = True
-            push(now)
-            return True
+            try:
+                now = clock()
+                if (get_ident() != state.thread and not claim()) or (state.start_ns is None and not begin(now)):
+                    return False
+                if state.unusual:
+                    prelude(now)
+                state.in_backward = state.trained = True
+                push(now)
+                return True
+            except Exception as error:  # noqa: BLE001  the training goes on
+                return failed(error)
 
         def backward_ended() -> None:
-            now = clock()
-            state.in_backward = False
-            if starts:
-                start = pop()
-                what = backward + (len(starts) << DEPTH_SHIFT) if starts else backward
-                record((what, start - state.start_ns, now - start))  # type: ignore[operator]  # likewise
-                if len(phases) > MOST_PHASES:
-                    many()
-                if state.optimizer_depth:
-                    state.optimizer_from_ns = now
-                    state.closure_ran = True
-                elif state.by_hand:
-                    state.boundary_ns, state.unusual = 0, True
-                    state.stepped.add(BY_HAND)
+            try:
+                now = clock()
+                state.in_backward = False
+                if starts:
+                    start = pop()
+                    what = backward + (len(starts) << DEPTH_SHIFT) if starts else backward
+                    record((what, start - state.start_ns, now - start))  # type: ignore[operator]  # likewise
+                    if len(phases) > MOST_PHASES:
+                        many()
+                    if state.optimizer_depth:
+                        state.optimizer_from_ns = now
+                        state.closure_ran = True
+                    elif state.by_hand:
+                        state.boundary_ns, state.unusual = 0, True
+                        state.stepped.add(BY_HAND)
+            except Exception as error:  # noqa: BLE001  the training goes on
+                failed(error)
 
         return {
             "forward_began": forward_began,
@@ -178,45 +208,63 @@ class ImpliedSteps:
         state, clock, phases, starts = self._state, self._recorder.clock, self._state.phases, self._state.starts
         record = phases.extend if self._recorder.with_phases else nothing
         begin, split, stepped, once = self._begin, self._split, self._state.stepped, OPTIMIZER_PHASE.once
+        failed = self._failed
 
         def optimizer_began(optimizer: object) -> None:
-            now = clock()
-            if get_ident() != state.thread or (state.start_ns is None and not begin(now)):
-                return
-            state.by_hand = False
-            if state.optimizer_depth:
-                state.optimizer_depth += 1
-                return
-            if stepped and state.implied and id(optimizer) in stepped:
-                split(now)
-            state.optimizer_depth = 1
-            if not state.in_backward:
-                state.optimizer_from_ns = now
-                state.closure_ran = False
-                state.unusual = True
+            try:
+                now = clock()
+                if get_ident() != state.thread or (state.start_ns is None and not begin(now)):
+                    return
+                state.by_hand = False
+                if state.optimizer_depth:
+                    state.optimizer_depth += 1
+                    return
+                if stepped and state.implied and id(optimizer) in stepped:
+                    split(now)
+                state.optimizer_depth = 1
+                if not state.in_backward:
+                    state.optimizer_from_ns = now
+                    state.closure_ran = False
+                    state.unusual = True
+            except Exception as error:  # noqa: BLE001  the training goes on
+                failed(error)
 
         def optimizer_ended(optimizer: object) -> None:
-            if get_ident() != state.thread:
-                if state.in_backward:  # an optimizer that steps in a hook of the backward, on the engine's thread
-                    stepped.add(id(optimizer))
-                return
-            if state.optimizer_depth > 1:
-                state.optimizer_depth -= 1
-                return
-            start = state.optimizer_from_ns
-            if start and state.start_ns is not None:
-                now = clock()
-                what = once + (len(starts) << DEPTH_SHIFT) if starts else once
-                record((what, start - state.start_ns, now - start))
-            state.optimizer_depth = state.optimizer_from_ns = state.boundary_ns = 0
-            state.unusual = True
-            stepped.add(id(optimizer))
+            try:
+                if get_ident() != state.thread:
+                    if state.in_backward:  # an optimizer that steps in a hook of the backward, on the engine's thread
+                        stepped.add(id(optimizer))
+                    return
+                if state.optimizer_depth > 1:
+                    state.optimizer_depth -= 1
+                    return
+                start = state.optimizer_from_ns
+                if start and state.start_ns is not None:
+                    now = clock()
+                    what = once + (len(starts) << DEPTH_SHIFT) if starts else once
+                    record((what, start - state.start_ns, now - start))
+                state.optimizer_depth = state.optimizer_from_ns = state.boundary_ns = 0
+                state.unusual = True
+                stepped.add(id(optimizer))
+            except Exception as error:  # noqa: BLE001  the training goes on
+                failed(error)
 
         return {
             "optimizer_began": optimizer_began,
             "optimizer_ended": optimizer_ended,
-            "optimizer_skipped": self._optimizer_skipped,
+            "optimizer_skipped": rarely(self._optimizer_skipped),
         }
+
+    def _failed(self, error: Exception) -> bool:
+        """A failure of ours never reaches the training: the step that is going on is given up."""
+        guard.report("steps", error)
+        state = self._state
+        if state.implied:
+            state.start_ns = None
+            for kept in (state.phases, state.starts, state.waits):
+                kept.clear()
+            self._forget()
+        return False
 
     # -- where a step begins and ends ------------------------------------------------------------------------------
 
@@ -453,22 +501,28 @@ class ImpliedSteps:
         return waits
 
     def _evaluation(self) -> Functions:
-        state, clock = self._state, self._recorder.clock
+        state, clock, failed = self._state, self._recorder.clock, self._failed
 
         def evaluation_began() -> None:
-            now = clock()
-            if get_ident() != state.thread or state.explicit or state.flags & EVALUATION:
-                return
-            if state.stepped and state.implied:
-                self._close(now)
-            if state.start_ns is None and state.tried is None:  # inside a step it is a frozen model: a teacher
-                state.loader = None  # a batch no longer is the training's by itself
-                state.tried = [min(state.waits[1], now) if state.waits else now, now, 0]
+            try:
+                now = clock()
+                if get_ident() != state.thread or state.explicit or state.flags & EVALUATION:
+                    return
+                if state.stepped and state.implied:
+                    self._close(now)
+                if state.start_ns is None and state.tried is None:  # inside a step it is a frozen model: a teacher
+                    state.loader = None  # a batch no longer is the training's by itself
+                    state.tried = [min(state.waits[1], now) if state.waits else now, now, 0]
+            except Exception as error:  # noqa: BLE001  the training goes on
+                failed(error)
 
         def evaluation_ended() -> None:
-            if state.tried is not None and state.start_ns is None and get_ident() == state.thread:
-                state.tried[LAST_END] = clock()
-                state.tried[COUNT] += 1
+            try:
+                if state.tried is not None and state.start_ns is None and get_ident() == state.thread:
+                    state.tried[LAST_END] = clock()
+                    state.tried[COUNT] += 1
+            except Exception as error:  # noqa: BLE001  the training goes on
+                failed(error)
 
         return {"evaluation_began": evaluation_began, "evaluation_ended": evaluation_ended}
 
