@@ -36,6 +36,9 @@ UP_AGAIN = 0.6
 LOOK_FOR_GPU_STEPS = 20
 """Steps after which a training that uses no GPU is taken to use none."""
 
+MODELS_KNOWN_STEPS = 5
+"""Steps in which the hooks find the models, and with them their device."""
+
 MARKS = 8
 """Edges of phases in a usual step: data, forward, backward and optimizer, two each."""
 
@@ -116,6 +119,8 @@ class Levels:
         self._looked += 1
         torch: Any = sys.modules.get("torch")
         device = signals.device
+        if device is None and instrumentation.is_instrumented() and self._looked < MODELS_KNOWN_STEPS:
+            return  # which device is the model's? Not always the current one
         found = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
         if found and (device is None or device.type == "cuda") and not torch.cuda.is_current_stream_capturing():
             self._recorder.after_step.remove(self._look_for_gpu)
