@@ -17,12 +17,14 @@ SAMPLE_KEYS = (*TOKEN_KEYS, "pixel_values", "labels", "x", "image")
 class BatchCounter:
     """Counts the batches of one pass over a loader; decides once how. About 0.5 µs a batch."""
 
-    __slots__ = ("_count", "trains")
+    __slots__ = ("_count", "over", "trains")
 
     def __init__(self) -> None:
         self._count: Counter | None = None
         self.trains = False
         """Has a batch become a training step?"""
+        self.over = False
+        """Has the recorder been told of its end?"""
 
     def __call__(self, batch: Any) -> tuple[int, int]:
         """Samples and tokens; ``layout.MISSING`` is unknown. Never raises."""

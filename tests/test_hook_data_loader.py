@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 torch = pytest.importorskip("torch")
-from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info  # noqa: E402
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, get_worker_info  # noqa: E402
 
 from otel_train import instrumentation  # noqa: E402
 from otel_train.derive.bottleneck import judge  # noqa: E402
@@ -191,9 +191,10 @@ def test_a_starved_queue_is_empty_and_a_full_one_full(run):
     assert 4 in queues  # not in all: a batch that came out of turn waits beside the queue
 
 
-def test_loop_left_early(run):
+@pytest.mark.parametrize("persistent", [False, True])
+def test_loop_left_early(run, persistent):
     """A break with batches in flight: no stray wait in the next loop's first step."""
-    loader = DataLoader(Slow(sample_s=0), 4, num_workers=1)
+    loader = DataLoader(Slow(sample_s=0), 4, num_workers=1, persistent_workers=persistent)
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=0.1)
     for _ in range(2):
@@ -247,6 +248,78 @@ def test_iterator_is_freed_at_once(hooks):
         assert not worker.is_alive()
     finally:
         gc.enable()
+
+
+class Closing(IterableDataset):
+    """A stream that says when it is closed."""
+
+    def __init__(self):
+        self.closed = 0
+
+    def __iter__(self):
+        try:
+            yield from torch.zeros(16, 1)
+        finally:
+            self.closed += 1
+
+
+def test_stream_is_closed_at_once(hooks):
+    """A loop over a generator that is left early closes it there, as without hooks: it may hold files."""
+    dataset = Closing()
+    gc.disable()
+    try:
+        for _ in DataLoader(dataset, 4):
+            break
+        assert 1 == dataset.closed
+    finally:
+        gc.enable()
+
+
+def test_without_a_run_nothing_is_kept(hooks):
+    """A process that only predicts may pass over loaders for ever."""
+    passes = next(report for report in signals.reports if "_Passes" in report.__qualname__).__self__
+    for _ in range(20):
+        list(DataLoader(Slow(4, 0), 4))
+    assert 1 == len(passes._passes)
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_each_pass_ends_once(hooks, monkeypatch, persistent):
+    """Whether it came to its end or was left, and whenever its iterator goes."""
+    ended = []
+    monkeypatch.setattr(signals, "loader_ended", ended.append)
+    loader = DataLoader(Slow(8, 0), 4, num_workers=1, persistent_workers=persistent)
+    for _ in loader:
+        break
+    for _ in range(2):
+        list(loader)
+    del loader
+    gc.collect()
+    assert 3 == len(ended)
+
+
+def test_iterator_that_goes_in_another_loaders_step(run):
+    """Neither one that is exhausted nor one that is left makes the step an evaluation."""
+    loader, model = DataLoader(TensorDataset(torch.zeros(16, 1)), 2), torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    exhausted, left = iter(loader), iter(loader)
+    list(exhausted)
+    next(left)
+    for number, (inputs,) in enumerate(loader):
+        loss = model(inputs).sum()
+        if number == 4:
+            exhausted = None
+        if number == 5:
+            left = None
+        if number == 6:
+            loss = loss + model(next(iter(loader))[0]).sum()
+        loss.backward()
+        optimizer.step()
+    assert exhausted is left is None
+    assert [] == [event for event in run.events if event.kind == "evaluation"]
+    assert [{"data_wait", "forward", "backward", "optimizer"}] * 4 == [
+        {phase.name for phase in step.phases} for step in run.steps[4:]
+    ]
 
 
 def test_why_it_is_input_bound(run):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from otel_train.batches import BatchCounter
-from otel_train.hooks.patching import replace
+from otel_train.hooks.patching import all_of, replace
 from otel_train.recorder.signals import signals
 from otel_train.runlog.layout import LARGEST_QUEUE, QUEUE_SHIFT
 
@@ -27,9 +27,8 @@ def install(torch: Any) -> Callable[[], None]:
         try:
             batch = take(self)
         except StopIteration:
-            iteration = own.get("_otel_train")
-            if iteration is not None:
-                signals.loader_ended(iteration)
+            if "_otel_train" in own:
+                _ended(own["_otel_train"])
             raise
         end_ns = signals.clock()
         iteration = own.get("_otel_train") or iteration_of(self)
@@ -37,7 +36,19 @@ def install(torch: Any) -> Callable[[], None]:
         signals.batch_came(iteration, start_ns, end_ns, samples, tokens, ready)
         return batch
 
-    return replace(_BaseDataLoaderIter, "__next__", traced_next)
+    reset = _BaseDataLoaderIter._reset
+
+    def traced_reset(self: Any, *args: Any, **kwargs: Any) -> None:
+        """Persistent workers: the same iterator passes over the data again."""
+        iteration = self.__dict__.get("_otel_train")
+        if iteration is not None:
+            _ended(iteration)
+            iteration.over = False
+        reset(self, *args, **kwargs)
+
+    return all_of(
+        [replace(_BaseDataLoaderIter, "__next__", traced_next), replace(_BaseDataLoaderIter, "_reset", traced_reset)]
+    )
 
 
 def iteration_of(iterator: Any) -> BatchCounter:
@@ -50,7 +61,10 @@ def iteration_of(iterator: Any) -> BatchCounter:
 
 
 def _ended(iteration: BatchCounter) -> None:
-    signals.loader_ended(iteration)
+    """Tell it once: the iterator of a pass that is over goes later, maybe in the middle of another loader's step."""
+    if not iteration.over:
+        iteration.over = True
+        signals.loader_ended(iteration)
 
 
 def _ready(queue: Any) -> int:

@@ -1,5 +1,6 @@
 """Why a batch is late: what its workers, or the training itself, take to read samples and to put them together."""
 
+import multiprocessing
 import weakref
 from collections.abc import Callable
 from types import ModuleType
@@ -70,8 +71,8 @@ class _Pass:
 
 
 def _describe(loader: Any, workers: int) -> dict[str, Any]:
-    context = loader.multiprocessing_context
-    method = context.get_start_method() if workers and context is not None else None
+    context = loader.multiprocessing_context or multiprocessing
+    method = context.get_start_method() if workers else None
     described = {
         LOADER_DATASET: type(loader.dataset).__qualname__,
         LOADER_WORKERS: workers,
@@ -90,7 +91,9 @@ class _Passes:
         self._passes: list[_Pass] = []
 
     def add(self, iterator: Any, loader: Any, totals: Any, workers: int) -> None:
-        """From now on it is told of."""
+        """From now on it is told of. Those that are gone are forgotten where no run would hear of them."""
+        if active.recorder is None:
+            self._passes[:] = [each for each in self._passes if each.iterator() is not None]
         self._passes.append(_Pass(iterator, loader, totals, workers))
 
     def report(self) -> None:
@@ -150,7 +153,5 @@ def _around_several(iterators: Any, passes: _Passes) -> Callable[[], None]:
 
 def _shared(loader: Any) -> Any:
     """Numbers that the workers write and this process reads."""
-    import multiprocessing
-
     context = loader.multiprocessing_context or multiprocessing
     return context.RawArray("q", loader.num_workers * FIELDS)

@@ -3,6 +3,8 @@
 Imported by workers under any start method, so it imports nothing but the standard library at its top.
 """
 
+import contextlib
+import weakref
 from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any
@@ -22,9 +24,10 @@ class TimedWorker:
 
     def __call__(self, worker_id: int) -> None:
         """Runs before the worker makes its fetcher. What the user's own function raises goes on up."""
-        from torch.utils.data._utils import fetch
+        with contextlib.suppress(ImportError, AttributeError):  # another torch's insides: the worker goes on untimed
+            from torch.utils.data._utils import fetch
 
-        time_fetchers(fetch._BaseDatasetFetcher, memoryview(self._totals).cast("B").cast("q"), worker_id * FIELDS)
+            time_fetchers(fetch._BaseDatasetFetcher, memoryview(self._totals).cast("B").cast("q"), worker_id * FIELDS)
         if self._worker_init_fn is not None:
             self._worker_init_fn(worker_id)
 
@@ -41,8 +44,13 @@ def time_fetchers(fetchers: Any, totals: Any, at: int) -> None:
 
 
 def time_fetcher(fetcher: Any, totals: Any, at: int) -> None:
-    """Time one fetcher's fetches, into four numbers of ``totals`` from ``at`` on. About 1 µs a batch."""
-    fetch, collate = fetcher.fetch, fetcher.collate_fn
+    """Time one fetcher's fetches, into four numbers of ``totals`` from ``at`` on. About 1 µs a batch.
+
+    The fetcher goes with its last reference, as ever: with it, a stream's generator closes its files.
+    """
+    if "fetch" in vars(fetcher):  # somebody else's
+        return
+    fetch, collate, itself = type(fetcher).fetch, fetcher.collate_fn, weakref.ref(fetcher)
     collating = [0]
 
     def timed_collate(data: Any) -> Any:
@@ -54,7 +62,7 @@ def time_fetcher(fetcher: Any, totals: Any, at: int) -> None:
     def timed_fetch(index: Any) -> Any:
         collating[0] = 0
         start = perf_counter_ns()
-        batch = fetch(index)
+        batch = fetch(itself(), index)
         took = perf_counter_ns() - start
         totals[at + BATCHES] += 1
         totals[at + DATASET_NS] += took - collating[0]

@@ -463,10 +463,10 @@ class ImpliedSteps:
         if state.start_ns is None:
             if iteration is not state.loader:
                 self._recorder.loader_ended(iteration)
-        elif state.implied and not state.trained and not state.stepped:
+        elif state.implied and not state.trained and not state.stepped and iteration is state.loader:
             if state.had_forward:
                 self._step_was_evaluation()
-            elif iteration is state.loader:  # it has asked for more than there is, with batches still in hand
+            else:  # it has asked for more than there is, with batches still in hand
                 state.left_over, state.loader = iteration, None
 
     def _drop_left_over(self) -> None:
