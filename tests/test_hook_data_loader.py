@@ -286,6 +286,7 @@ def test_without_a_run_nothing_is_kept(hooks):
 @pytest.mark.parametrize("persistent", [False, True])
 def test_each_pass_ends_once(hooks, monkeypatch, persistent):
     """Whether it came to its end or was left, and whenever its iterator goes."""
+    gc.collect()  # other tests' iterators
     ended = []
     monkeypatch.setattr(signals, "loader_ended", ended.append)
     loader = DataLoader(Slow(8, 0), 4, num_workers=1, persistent_workers=persistent)

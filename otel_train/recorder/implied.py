@@ -114,7 +114,7 @@ class ImpliedSteps:
                     record((once, 0, end_ns - start_ns))
                     state.samples, state.tokens, state.queue = samples, tokens, queue
                 elif not (state.flags & EVALUATION and state.implied and state.start_ns is not None):
-                    another_batch(iteration)  # of an evaluation in the middle of a step it is nothing to the step
+                    another_batch()  # of an evaluation in the middle of a step it is nothing to the step
                     waited(iteration, start_ns, end_ns, samples, tokens, queue)
                 if state.look:
                     look()
@@ -444,14 +444,14 @@ class ImpliedSteps:
 
     # -- data and evaluation ---------------------------------------------------------------------------------------
 
-    def _another_batch(self, iteration: object) -> None:
+    def _another_batch(self) -> None:
         """A batch comes while the one before it was not seen to be trained on."""
         state = self._state
         if get_ident() != state.thread:
             return
         if state.tried is not None:
             self._was_evaluation()
-        if state.left_over and iteration is not state.left_over:
+        if state.left_over:  # also the same iterator's: persistent workers begin again with it
             self._drop_left_over()
 
     def _loader_ended(self, iteration: object) -> None:
