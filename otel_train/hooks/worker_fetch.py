@@ -72,7 +72,7 @@ class _Pass:
 
 def _describe(loader: Any, workers: int) -> dict[str, Any]:
     context = loader.multiprocessing_context or multiprocessing
-    method = context.get_start_method() if workers else None
+    method = context.get_start_method(allow_none=True) if workers else None
     described = {
         LOADER_DATASET: type(loader.dataset).__qualname__,
         LOADER_WORKERS: workers,
