@@ -15,7 +15,7 @@ import numpy as np
 from otel_train import guard, instrumentation
 from otel_train.hooks.gpu_timing import READING, GpuTimer
 from otel_train.names import GPU_MISSED, LEVEL, LEVEL_NAME, LEVEL_SHARE, LEVEL_STEP_TIME
-from otel_train.recorder.calibration import Calibration
+from otel_train.recorder.calibration import IN_A_LOOP, Calibration
 from otel_train.recorder.hot_path import Recorder
 from otel_train.recorder.implied import ImpliedSteps
 from otel_train.recorder.signals import signals
@@ -194,13 +194,15 @@ class Levels:
 
     def cost_ns(self, level: str) -> float:
         """What a step costs at a level: counts times what was measured."""
-        measured = self._calibration
+        measured, instrumented = self._calibration, instrumentation.is_instrumented()
         cost = measured.step_ns + measured.data_wait_ns
-        hook_ns = measured.hook_ns if instrumentation.is_instrumented() else 0.0
         phases = max(self._phases_a_step - 1, 0.0)
-        cost += phases * hook_ns
+        if instrumented:  # hooks run at every level: steps are told from them
+            cost += phases * measured.hook_ns
         if level != STEPS:
             cost += phases * measured.phase_ns
+        if instrumented:
+            cost *= IN_A_LOOP
         if level == GPU and self._timer is not None:
             cost += self._timed_step_ns() / self._timer.every
         return cost

@@ -22,7 +22,7 @@ from otel_train.instrumentation import await_training, instrument, is_instrument
 from otel_train.keeper import GOVERN_EVERY_S, HEALTH_EVERY_S, MEMORY_EVERY_S, TICK_S, Keeper, health_event
 from otel_train.levels import Levels
 from otel_train.recorder import scopes
-from otel_train.recorder.calibration import Calibration, calibrate
+from otel_train.recorder.calibration import IN_A_LOOP, Calibration, calibrate
 from otel_train.recorder.failures import describe
 from otel_train.recorder.hot_path import Recorder
 from otel_train.recorder.implied import ImpliedSteps
@@ -211,9 +211,11 @@ class Session:
                 report()
 
     def _training_ns(self) -> float:
-        measured, hook_ns = self.calibration, self.calibration.hook_ns if is_instrumented() else 0.0
+        measured, instrumented = self.calibration, is_instrumented()
         steps, phases = self.recorder.steps.total, self._phases_so_far()
-        return steps * measured.step_ns + phases * (measured.phase_ns + hook_ns) + self.levels.marks_ns
+        each_phase_ns = measured.phase_ns + (measured.hook_ns if instrumented else 0.0)
+        training_ns = steps * measured.step_ns + phases * each_phase_ns
+        return training_ns * (IN_A_LOOP if instrumented else 1.0) + self.levels.marks_ns
 
     def _phases_so_far(self) -> int:
         import numpy as np
