@@ -3,8 +3,10 @@
 import gc
 import io
 import time
+from pathlib import Path
 
 import pytest
+from log_builder import MS, LogBuilder
 from rich.console import Console
 
 torch = pytest.importorskip("torch")
@@ -18,6 +20,7 @@ from otel_train.derive.summary import summarize  # noqa: E402
 from otel_train.recorder.signals import signals  # noqa: E402
 from otel_train.report.as_json import summary_as_dict  # noqa: E402
 from otel_train.report.sections import phases  # noqa: E402
+from otel_train.runlog.storage import Memory  # noqa: E402
 from otel_train.testing import record  # noqa: E402
 
 DATASET_S, COLLATE_S = 0.004, 0.01
@@ -357,11 +360,27 @@ REASONS = [
         "over takes the time. Look at pin_memory, the size of a batch, persistent_workers.",
     ),
     (
+        DataLoading(10, 0.1, 0.1, longest_s=0.6, workers=4), 0.02,
+        "4 workers fetch a batch in 20 ms on average (10 ms in the dataset, 10 ms in collate), but single ones take up "
+        "to 600 ms and hold up the others. Look for slow samples, or raise prefetch_factor.",
+    ),
+    (
         DataLoading(10, 10, 0.0, workers=0), 0.0001,
         "The training fetches its batches itself (num_workers=0), 1 s each: 1 s in the dataset, 0 ms in collate. Make "
         "the dataset faster: no number of workers would keep up.",
     ),
 ]  # fmt: skip
+
+
+def test_batches_of_an_accumulated_step_share_its_work():
+    """Four batches a step of 10 ms of work: each is worked on for a quarter of it, and so many workers are needed."""
+    builder = LogBuilder(Path(), storage=Memory())
+    for number in range(30):
+        waits = [("data_wait", at * 20 * MS, 20 * MS) for at in range(4)]
+        builder.step(number, 90 * MS, [*waits, ("backward", 80 * MS, 10 * MS)])
+    attributes = {"dl.data_loader.trains": True, "dl.data_loader.workers": 1, "dl.data_loader.batch.count": 120}
+    builder.event("data_loader", 0, attributes={**attributes, "dl.data_loader.dataset.time": 120 * 0.02})
+    assert "8 workers would keep up" in judge([scan_rank(builder.log)]).sentence
 
 
 @pytest.mark.parametrize(("loading", "work_s", "expected"), REASONS)

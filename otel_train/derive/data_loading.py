@@ -68,9 +68,12 @@ KEEPING_UP = 0.9
 
 DOMINANT = 0.6
 
+RARE = 8
+"""A longest fetch of so many times the mean is one of few that are slow."""
+
 
 def reason(loading: DataLoading, work_s: float) -> str:
-    """Why batches are late, and what would help; ``work_s`` is a mean step's time without its wait."""
+    """Why batches are late, and what would help; ``work_s`` is what a batch is worked on."""
     fetch_s, workers = loading.fetch_s or 0.0, loading.workers or 0
     dataset, collate = _ms(loading.dataset_s / loading.batches), _ms(loading.collate_s / loading.batches)
     parts = f"{dataset} in the dataset, {collate} in collate"
@@ -82,6 +85,11 @@ def reason(loading: DataLoading, work_s: float) -> str:
     if not workers:
         return f"The training fetches its batches itself (num_workers=0), {_ms(fetch_s)} each: {parts}. {help_}"
     if fetch_s / workers < KEEPING_UP * work_s:
+        if loading.longest_s > RARE * fetch_s:
+            return (
+                f"{_workers(workers)} fetch a batch in {_ms(fetch_s)} on average ({parts}), but single ones take up to "
+                f"{_ms(loading.longest_s)} and hold up the others. Look for slow samples, or raise prefetch_factor."
+            )
         return (
             f"{_workers(workers)} have a batch every {_ms(fetch_s / workers)} ({parts}), which is fast enough: handing "
             "it over takes the time. Look at pin_memory, the size of a batch, persistent_workers."

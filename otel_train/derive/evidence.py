@@ -62,6 +62,8 @@ class Evidence:
     has_gpu: bool
     loading: DataLoading | None = None
     """What the loaders' workers took; None where it was not timed."""
+    batches_a_step: float = 1.0
+    """More than one with gradient accumulation."""
     gpu_steps: int = 0
     """Steps whose GPU time is known: then waiting, computing and the optimizer are judged by the GPU's time."""
 
@@ -76,8 +78,9 @@ class Evidence:
 
     @property
     def work_s(self) -> float:
-        """A mean step without its wait for data."""
-        return max(self.step_s - self.times_s.get(INPUT, 0.0), 0.0) / self.steps if self.steps else 0.0
+        """What a batch is worked on: a mean step without its waits for data, by its batches."""
+        batches = self.steps * self.batches_a_step
+        return max(self.step_s - self.times_s.get(INPUT, 0.0), 0.0) / batches if batches else 0.0
 
     def step_share(self, what: str) -> float:
         """A class's time as a share of the time inside steps."""
@@ -109,6 +112,7 @@ def gather(scans: Sequence[RankScan]) -> Evidence:
         any(scan.steps.waits_ns.any() for scan in judged),
         any(scan.identity.get("hardware", {}).get("gpus") for scan in judged),
         merged_loading(scan.events.training_loading for scan in judged),
+        max(sum(total.count for (_, _, name), total in table.items() if name == DATA_WAIT) / max(steps, 1), 1.0),
         0 if gpu is None else gpu.steps,
     )
 
