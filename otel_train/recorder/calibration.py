@@ -17,8 +17,8 @@ from otel_train.runlog.segments import SegmentWriter
 from otel_train.runlog.storage import Memory
 
 IN_A_LOOP = 4.0
-"""What hooks cost in a real loop, as a multiple of what is measured here: 16 to 26 µs a step against 5.4, on CPython 3.10
-and 3.13 (``benchmarks/hook_cost.py``). A training step evicts code and branch history too, which copying bytes does not."""
+"""What hooks cost in a real loop, as a multiple of what is measured here: 16 to 26 µs a step against 5.4, on CPython
+3.10 and 3.13 (``benchmarks/hook_cost.py``). A step evicts code and branch history too, which copying bytes does not."""
 
 SAMPLES = 15
 PHASES = 3
