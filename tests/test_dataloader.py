@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import otel_train
 from otel_train.batches import counter_for
+from otel_train.runlog.layout import MISSING
 from otel_train.testing import record
 
 
@@ -109,22 +110,22 @@ TEXT, IMAGES = torch.zeros(4, 16, dtype=torch.long), torch.zeros(8, 3, 5, 5)
     ("batch", "expected"),
     [
         (TEXT, (4, 64)),
-        (IMAGES, (8, None)),
-        ((IMAGES, torch.zeros(8)), (8, None)),
+        (IMAGES, (8, MISSING)),
+        ((IMAGES, torch.zeros(8)), (8, MISSING)),
         ([TEXT, TEXT], (4, 64)),
         ({"attention_mask": torch.zeros(4, 3), "input_ids": TEXT, "labels": TEXT}, (4, 64)),
-        ({"audio": torch.zeros(2, 100)}, (2, None)),
-        (({"pixel_values": IMAGES}, torch.zeros(8)), (8, None)),
-        ((["a", "b"], torch.zeros(2)), (2, None)),
-        ([1, 2, 3], (3, None)),
-        (["a", "b"], (2, None)),
-        (torch.tensor(5.0), (None, None)),
-        ((), (None, None)),
-        ({}, (None, None)),
-        ("text", (None, None)),
-        (7, (None, None)),
-        (None, (None, None)),
-        (torch.zeros(3, 4, dtype=torch.int32), (3, None)),
+        ({"audio": torch.zeros(2, 100)}, (2, MISSING)),
+        (({"pixel_values": IMAGES}, torch.zeros(8)), (8, MISSING)),
+        ((["a", "b"], torch.zeros(2)), (2, MISSING)),
+        ([1, 2, 3], (3, MISSING)),
+        (["a", "b"], (2, MISSING)),
+        (torch.tensor(5.0), (MISSING, MISSING)),
+        ((), (MISSING, MISSING)),
+        ({}, (MISSING, MISSING)),
+        ("text", (MISSING, MISSING)),
+        (7, (MISSING, MISSING)),
+        (None, (MISSING, MISSING)),
+        (torch.zeros(3, 4, dtype=torch.int32), (3, MISSING)),
     ],
     ids=lambda value: type(value).__name__,
 )

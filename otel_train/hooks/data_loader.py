@@ -32,7 +32,10 @@ def install(torch: Any) -> Callable[[], None]:
             raise
         end_ns = signals.clock()
         iteration = own.get("_otel_train") or iteration_of(self)
-        samples, tokens = iteration(batch)
+        try:
+            samples, tokens = iteration.count(batch)
+        except Exception as error:  # noqa: BLE001  a batch is anything, and so is what its parts raise
+            samples, tokens = iteration.give_up(error)
         signals.batch_came(iteration, start_ns, end_ns, samples, tokens, ready)
         return batch
 

@@ -93,12 +93,10 @@ def _is_trained(module: Any) -> bool:
 
 def _timed(torch: Any, reference: "weakref.ref[Any]", compiled: Callable[..., Any] | None) -> Callable[..., Any]:
     """What a model is called through. Holds it weakly, so that ``del model`` frees its memory."""
-    is_compiling, is_grad_enabled = torch.compiler.is_dynamo_compiling, torch.is_grad_enabled
+    is_grad_enabled = torch.is_grad_enabled
 
     def timed_call(*args: Any, **kwargs: Any) -> Any:
         call = compiled or reference()._call_impl  # type: ignore[union-attr]  # the caller holds the module
-        if is_compiling():
-            return call(*args, **kwargs)
         if is_grad_enabled():
             if not signals.forward_began():
                 return call(*args, **kwargs)
@@ -112,6 +110,10 @@ def _timed(torch: Any, reference: "weakref.ref[Any]", compiled: Callable[..., An
         finally:
             signals.evaluation_ended()
 
+    def plain_call(*args: Any, **kwargs: Any) -> Any:
+        return (compiled or reference()._call_impl)(*args, **kwargs)  # type: ignore[union-attr]  # likewise
+
+    timed_call._torchdynamo_inline = plain_call  # type: ignore[attr-defined]  # dynamo traces this one in its place
     return timed_call
 
 

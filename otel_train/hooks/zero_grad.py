@@ -12,7 +12,7 @@ MATTERS_NS = 500_000
 """From this long on it is a phase; shorter, it stays in the step's rest."""
 
 
-TRIALS = 200
+TRIALS = 50
 """After so many calls of which none mattered the hook takes itself off."""
 
 
