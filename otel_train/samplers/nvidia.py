@@ -35,6 +35,7 @@ class NvidiaSampler:
         self._gpus = gpus
         self._totals = Totals()
         self._pid = pid if pid is not None else os.getpid()
+        self._is_listed = False
         self._sees_all = pid_namespace(proc) == HOST_PID_NAMESPACE
 
     def sample(self) -> Readings:
@@ -54,14 +55,15 @@ class NvidiaSampler:
                 yield from read(gpu.reader)
 
     def _processes(self, gpu: NvmlReader) -> Iterator[Value]:
-        """In a container's PID namespace the driver lists what it will, often nothing: no count, then."""
+        """In a container the driver lists what it will, often nothing: a count needs this process in a list, too."""
         listed = gpu.ask_first(
             ("nvmlDeviceGetComputeRunningProcesses_v3",), ("nvmlDeviceGetComputeRunningProcesses_v2",)
         )
         if listed is None:
             return
         mine = [process for process in listed if process.pid == self._pid]
-        if self._sees_all:
+        self._is_listed = self._is_listed or bool(mine)
+        if self._sees_all and self._is_listed:
             yield names.GPU_PROCESSES, len({process.pid for process in listed}), {}
         if mine and mine[0].usedGpuMemory is not None:  # None under Windows
             yield names.GPU_PROCESS_MEMORY, mine[0].usedGpuMemory, {}
@@ -98,6 +100,8 @@ def temperature(gpu: NvmlReader) -> Iterator[Value]:
     memory_temperature = gpu.fields("NVML_FI_DEV_MEMORY_TEMP")
     if memory_temperature:  # 0 where the memory has no sensor
         yield names.HW_TEMPERATURE, memory_temperature, {"hw.sensor_location": "memory"}
+    if chip is None:  # the limits are remembered: they alone would pass for an answer
+        return
     for limit, threshold in (("throttled", "SLOWDOWN"), ("critical", "SHUTDOWN")):
         kind = gpu.constant(f"NVML_TEMPERATURE_THRESHOLD_{threshold}")
         degrees = gpu.ask_once("nvmlDeviceGetTemperatureThreshold", kind)
