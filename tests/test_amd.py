@@ -15,7 +15,7 @@ from otel_train.samplers.visible_devices import Gpu
 SERIALS = ("0x9C2A5E3B7D104F68", "0x1B3D5F7991B3D5F7")
 NAMED = ("GPU-9c2a5e3b7d104f68", "GPU-1b3d5f7991b3d5f7")
 UUIDS = ("8cff74a1-0000-1000-809c-2a5e3b7d104f", "8cff74a1-0000-1000-801b-3d5f7991b3d5")
-NOT_SUPPORTED, NO_PERMISSION, NOT_INIT, DRIVER_NOT_LOADED, NOT_FOUND = 2, 10, 32, 34, 31
+NOT_SUPPORTED, NO_PERMISSION, NOT_INIT, DRIVER_NOT_LOADED = 2, 10, 32, 34
 
 
 class AmdSmiException(Exception):
@@ -49,7 +49,6 @@ class Amdsmi:
     amdsmi_wrapper = SimpleNamespace(
         AMDSMI_STATUS_NOT_INIT=NOT_INIT,
         AMDSMI_STATUS_DRIVER_NOT_LOADED=DRIVER_NOT_LOADED,
-        AMDSMI_STATUS_NOT_FOUND=NOT_FOUND,
     )
 
     def __init__(self, handles=(0, 1)):

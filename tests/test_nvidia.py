@@ -475,6 +475,18 @@ def test_the_event_that_tells_of_a_lost_gpu_is_kept(machine):
     assert {("otel_train.gpu.xid", "79"): 2} == plain(watcher.sample())
 
 
+def test_a_gpu_that_cannot_be_watched_now_is_tried_again(machine):
+    """Nothing stays open after the failure."""
+    card = Card(refused={"nvmlDeviceRegisterEvents": pynvml.NVML_ERROR_UNKNOWN})
+    driver = Driver(card)
+    watcher = XidWatcher(machine(driver))
+    with pytest.raises(pynvml.NVMLError_Unknown):
+        watcher.sample()
+    assert {} == driver.sets
+    card.refused, card.xids = {}, [31]
+    assert {("otel_train.gpu.xid", "31"): 1} == plain(watcher.sample())
+
+
 def test_gpus_without_events(machine):
     """Virtual GPUs and MIG instances cannot be watched: no series, no error, no set left open."""
     virtual = Driver(Card(refused={"nvmlDeviceRegisterEvents": pynvml.NVML_ERROR_NOT_SUPPORTED}))

@@ -21,7 +21,7 @@ from otel_train.samplers.own_gpu import own_gpu
 from otel_train.samplers.sampler import Readings, SamplerUnavailable
 from otel_train.samplers.visible_devices import CUDA_VARIABLE, Gpu, Visible, visible_devices
 
-GONE = ("AMDSMI_STATUS_NOT_INIT", "AMDSMI_STATUS_DRIVER_NOT_LOADED", "AMDSMI_STATUS_NOT_FOUND")
+GONE = ("AMDSMI_STATUS_NOT_INIT", "AMDSMI_STATUS_DRIVER_NOT_LOADED")
 MISSING = "N/A"
 """What amdsmi returns for a number that the hardware does not have."""
 

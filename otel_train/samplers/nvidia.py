@@ -29,7 +29,10 @@ STATES = ("ok", "degraded", "predicted_failure", "failed")
 
 
 class NvidiaSampler:
-    """About 50 µs a GPU. Raises ``NVMLError`` where no GPU answers, and goes to the driver anew the next time."""
+    """A GPU costs 15 calls of 2 to 12 µs (H200), and 80 µs of our own.
+
+    Raises ``NVMLError`` where no GPU answers, and goes to the driver anew the next time.
+    """
 
     def __init__(self, gpus: NvidiaGpus, proc: Path = Path("/proc"), pid: int | None = None) -> None:
         self._gpus = gpus

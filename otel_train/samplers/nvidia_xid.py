@@ -60,9 +60,16 @@ class XidWatcher:
         events = library.nvmlEventSetCreate()
         try:
             library.nvmlDeviceRegisterEvents(gpu.reader.handle, library.nvmlEventTypeXidCriticalError, events)
-        except (library.NVMLError_NotSupported, library.NVMLError_InvalidArgument, library.NVMLError_NoPermission):
+        except library.NVMLError as error:
             library.nvmlEventSetFree(events)
-            return None
+            codes = (
+                library.NVML_ERROR_NOT_SUPPORTED,
+                library.NVML_ERROR_INVALID_ARGUMENT,
+                library.NVML_ERROR_NO_PERMISSION,
+            )
+            if error.value in codes:
+                return None
+            raise
         return events
 
     def _readings(self, gpus: list[SampledGpu]) -> Readings:
