@@ -195,6 +195,14 @@ def test_what_is_not_supported_or_not_available_is_absent():
     assert 300 == readings["hw.power",]
 
 
+def test_the_power_cap_of_a_newer_package():
+    """After ROCm 7.0 the function takes the sensor as well."""
+    library = Amdsmi()
+    library.amdsmi_get_power_cap_info = lambda handle, sensor: {"power_cap": 1_000_000_000}
+    sampler = AmdSampler(True, lambda visible: None, library, {})
+    assert 1000 == plain(sampler.sample())["otel_train.gpu.power.limit",]
+
+
 def test_a_driver_that_goes_and_comes_back():
     """The sample fails; the next one starts the library anew."""
     library = Amdsmi()

@@ -133,12 +133,19 @@ class AmdSampler:
             if watts := _number(drawn, field):
                 yield names.HW_POWER, watts, {}
                 break
-        if cap := _number(self._ask("amdsmi_get_power_cap_info", handle) or {}, "power_cap"):
+        if cap := _number(self._power_cap(handle) or {}, "power_cap"):
             yield names.GPU_POWER_LIMIT, cap / 1e6, {}
         energy = self._ask("amdsmi_get_energy_count", handle) or {}
         count = _number(energy, "energy_accumulator")
         if count is not None:
             yield names.HW_ENERGY, count * energy["counter_resolution"] / 1e6, {}
+
+    def _power_cap(self, handle: Any) -> Any:
+        """Microwatts. After ROCm 7.0 the function asks for a sensor too, 0 being that of the package."""
+        try:
+            return self._ask("amdsmi_get_power_cap_info", handle)
+        except TypeError:
+            return self._ask("amdsmi_get_power_cap_info", handle, 0)
 
     def _clocks(self, handle: Any) -> Iterator[Value]:
         kinds = self._library.AmdSmiClkType
