@@ -152,7 +152,7 @@ def agrees(compared, looks):
     theirs = [field[compared.field] for _, field, _ in looks]
     if None in ours or None in theirs:
         print(f"{compared.name:55} {ours[0]!s:>16} {theirs[0]!s:>16}")
-        return (None in ours) == (None in theirs) or compared.field == "temperature.memory"
+        return (None in ours) == (None in theirs)
     mine, smis = median(ours), median(theirs) * compared.unit
     apart, allowed = abs(mine - smis), compared.apart(smis)
     label = " ".join([compared.name, *compared.attributes.values()])
