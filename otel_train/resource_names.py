@@ -44,6 +44,7 @@ GPU_POWER_LIMIT = "otel_train.gpu.power.limit"
 GPU_CLOCK = "otel_train.gpu.clock.frequency"
 GPU_THROTTLED = "otel_train.gpu.throttled"
 GPU_REMAPPED_ROWS = "otel_train.gpu.remapped_rows"
+GPU_ROW_REMAPPING = "otel_train.gpu.row_remapping"
 GPU_XID = "otel_train.gpu.xid"
 GPU_LINK_IO = "otel_train.gpu.link.io"
 GPU_PCIE_RATE = "otel_train.gpu.pcie.rate"
@@ -125,6 +126,7 @@ RESOURCES: dict[str, Resource] = {
     GPU_CLOCK: Resource(GAUGE, "Hz", "clock, by `otel_train.gpu.clock` (sm, memory)"),
     GPU_THROTTLED: Resource(GAUGE, "1", "1 while clocks are held down, by `otel_train.gpu.throttle.reason`"),
     GPU_REMAPPED_ROWS: Resource(UP_DOWN, "{row}", "rows of memory out of use, by `error.type`"),
+    GPU_ROW_REMAPPING: Resource(GAUGE, "1", "1 while `otel_train.gpu.row_remapping.state` (pending, failure) holds"),
     GPU_XID: Resource(COUNTER, "{event}", "the driver's Xid errors, by `otel_train.gpu.xid.code`"),
     GPU_LINK_IO: Resource(COUNTER, "By", "bytes over NVLink, by `network.io.direction`"),
     GPU_PCIE_RATE: Resource(GAUGE, "By/s", "bytes a second over PCIe in 20 ms, by `network.io.direction`"),
