@@ -33,3 +33,7 @@ class Anchor:
     def to_unix_ns(self, monotonic_ns: int) -> int:
         """Place a monotonic time of the same process on the calendar."""
         return self.unix_ns + int(monotonic_ns) - self.monotonic_ns
+
+    def to_monotonic_ns(self, unix_ns: float) -> int:
+        """The inverse, for what the same process wrote down with the calendar's time."""
+        return self.monotonic_ns + int(unix_ns) - self.unix_ns

@@ -1,4 +1,4 @@
-"""The rank's own background thread: keeps segments ready, samples memory, and writes down what otel_train cost."""
+"""The rank's own background thread: keeps segments ready, and writes down what otel_train cost."""
 
 import threading
 import time
@@ -18,7 +18,6 @@ from otel_train.names import (
 from otel_train.runlog.events import Event
 
 TICK_S = 0.5
-MEMORY_EVERY_S = 5.0
 HEALTH_EVERY_S = 30.0
 GOVERN_EVERY_S = 5.0
 

@@ -68,7 +68,7 @@ MEMORY_AVAILABLE = "system.memory.linux.available"
 MEMORY_SHARED = "system.memory.linux.shared"
 PAGING_USAGE = "system.paging.usage"
 PAGING_UTILIZATION = "system.paging.utilization"
-PAGING_OPERATIONS = "system.paging.operations"
+PAGING_IO = "otel_train.system.paging.io"
 DISK_IO = "system.disk.io"
 DISK_OPERATIONS = "system.disk.operations"
 DISK_IO_TIME = "system.disk.io_time"
@@ -109,6 +109,11 @@ HW_ID = "hw.id"
 OWN_GPU = "otel_train.gpu.own"
 """``true`` on the GPU that the rank trains on."""
 
+DESCRIBING = frozenset(
+    {"hw.type", "hw.name", "hw.model", "hw.vendor", "hw.parent", "hw.driver_version", "hw.sensor_location", OWN_GPU}
+)
+"""Attributes that say more of a thing which another attribute tells from the others of its kind."""
+
 RESOURCES: dict[str, Resource] = {
     GPU_UTILIZATION: Resource(GAUGE, "1", "part of the time in which a kernel ran"),
     GPU_MEMORY_USAGE: Resource(UP_DOWN, "By", "memory in use, of all processes"),
@@ -148,7 +153,7 @@ RESOURCES: dict[str, Resource] = {
     MEMORY_SHARED: Resource(UP_DOWN, "By", "shared memory in use (tmpfs, /dev/shm)"),
     PAGING_USAGE: Resource(UP_DOWN, "By", "swap, by `system.paging.state`"),
     PAGING_UTILIZATION: Resource(GAUGE, "1", "swap in use, of all"),
-    PAGING_OPERATIONS: Resource(COUNTER, "{operation}", "bytes swapped, in pages, by `system.paging.direction`"),
+    PAGING_IO: Resource(COUNTER, "By", "bytes swapped, by `system.paging.direction`"),
     DISK_IO: Resource(COUNTER, "By", "bytes, by `system.device` and `disk.io.direction`"),
     DISK_OPERATIONS: Resource(COUNTER, "{operation}", "operations, likewise"),
     DISK_IO_TIME: Resource(COUNTER, "s", "time in which the device was busy"),
@@ -180,8 +185,16 @@ RESOURCES: dict[str, Resource] = {
     PROCESS_CONTEXT_SWITCHES: Resource(COUNTER, "{context_switch}", "by `process.context_switch.type`"),
     CHILDREN_COUNT: Resource(UP_DOWN, "{process}", "child processes: data loader workers"),
     CHILDREN_CPU_TIME: Resource(COUNTER, "s", "CPU time of those that there are or were"),
-    CHILDREN_MEMORY_USAGE: Resource(UP_DOWN, "By", "their memory, each page once (PSS) where that can be read"),
+    CHILDREN_MEMORY_USAGE: Resource(UP_DOWN, "By", "their memory without files and shared memory; what fork shares counts in each"),
 }  # fmt: skip
+
+
+def table() -> str:
+    """The metrics as a Markdown table, for ``docs/telemetry.md``."""
+    lines = ["| metric | instrument | unit | what it is |", "|---|---|---|---|"]
+    for name, known in RESOURCES.items():
+        lines.append(f"| `{name}` | {known.instrument} | {known.unit} | {known.meaning} |")
+    return "\n".join(lines)
 
 
 def series(name: str, **attributes: str) -> Series:

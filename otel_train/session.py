@@ -7,6 +7,7 @@ thread exists when there is somewhere to send to.
 import atexit
 import contextlib
 import os
+import socket
 import sys
 import threading
 import time
@@ -14,12 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from otel_train import active, guard
+from otel_train import active, guard, names
 from otel_train.clock import Anchor, Clock
 from otel_train.errors import OtelTrainError
 from otel_train.identity import Identity, describe_process, identify, script_name
 from otel_train.instrumentation import await_training, instrument, is_instrumented, uninstrument
-from otel_train.keeper import GOVERN_EVERY_S, HEALTH_EVERY_S, MEMORY_EVERY_S, TICK_S, Keeper, health_event
+from otel_train.keeper import GOVERN_EVERY_S, HEALTH_EVERY_S, TICK_S, Keeper, health_event
 from otel_train.levels import Levels
 from otel_train.recorder import scopes
 from otel_train.recorder.calibration import IN_A_LOOP, Calibration, calibrate
@@ -28,16 +29,21 @@ from otel_train.recorder.hot_path import Recorder
 from otel_train.recorder.implied import ImpliedSteps
 from otel_train.recorder.scalars import Scalars
 from otel_train.recorder.signals import signals
+from otel_train.runlog.events import Event
 from otel_train.runlog.layout import FORMAT_VERSION
 from otel_train.runlog.ranklog import RankLog
+from otel_train.runlog.storage import Memory
 from otel_train.samplers.hardware import describe_hardware
-from otel_train.samplers.memory import COLUMNS, sample
+from otel_train.sampling import Sampling, host_lock, sources
 from otel_train.settings import Settings, recordable
 from otel_train.software import describe_git, describe_software
 from otel_train.store import Store, open_store
 from otel_train.version import __version__
 
 KEEPER_STOP_S = 0.5
+
+MOST_CHECKPOINT_FOLDERS = 16
+"""Whose file systems are watched: nearly always they share one."""
 
 
 class Session:
@@ -58,8 +64,9 @@ class Session:
         self._described = self._describe(Anchor.now(clock))
         store.write_identity(self._described)
         self._undo: list[Callable[[], None]] = [scopes.on_new_phase(self._name_phase)]
+        self._checkpoint_folders: dict[str, Path] = {}
         self.recorder = Recorder(
-            clock, store.steps(), store.write_event, self._nesting(), with_phases=settings.level != "steps"
+            clock, store.steps(), self._write_event, self._nesting(), with_phases=settings.level != "steps"
         )
         self.implied = ImpliedSteps(self.recorder)
         self.levels = Levels(
@@ -70,11 +77,16 @@ class Session:
         )
         self._export: Any = None
         self._progress: Any = None
+        self._sampling = Sampling(
+            sources(identity, self._watched_paths),
+            settings.resource_interval_s,
+            store.write_resources,
+            host_lock(identity, self._run_folder(), socket.gethostname()),
+        )
         self._keeper = Keeper(
             [
                 (TICK_S, "prepare", self._prepare),
                 (float("inf"), "identity", self._complete_identity),
-                (MEMORY_EVERY_S, "memory", self._sample_memory),
                 (HEALTH_EVERY_S, "health", self._write_health),
                 (GOVERN_EVERY_S, "governor", lambda: self.levels.govern(RankLog(store).steps)),
             ]
@@ -90,6 +102,7 @@ class Session:
         self.levels.start()
         active.session, active.recorder = self, self.recorder
         self._keeper.start()
+        self._sampling.start()
         try:
             self._start_export()
         except OtelTrainError:  # a setting that only now shows to be wrong: still at init()
@@ -119,7 +132,7 @@ class Session:
             self.scalars.finish()
             self.levels.finish()
             self._keeper.stop(KEEPER_STOP_S)
-            self._sample_memory()
+            self._sampling.stop()
             self._write_health()
         with guard.guarded("progress"):
             if self._progress is not None:
@@ -188,8 +201,22 @@ class Session:
         self.levels.prepare()
         self.store.check()
 
-    def _sample_memory(self) -> None:
-        self.store.write_resources(COLUMNS, sample())
+    def _write_event(self, event: Event) -> None:
+        """Every event of the run; where checkpoints go is worth watching."""
+        self.store.write_event(event)
+        path = event.attributes.get(names.CHECKPOINT_PATH) if event.kind == names.CHECKPOINT else None
+        if path and len(self._checkpoint_folders) < MOST_CHECKPOINT_FOLDERS:
+            folder = Path(str(path)).parent
+            self._checkpoint_folders.setdefault(str(folder), folder)
+
+    def _run_folder(self) -> Path | None:
+        """The run's, which its ranks share; None where the run is in memory."""
+        return None if self.store.location == Memory.location else Path(self.store.location).parent
+
+    def _watched_paths(self) -> list[Path]:
+        """The file systems that the run writes to: its record's, and those of its checkpoints."""
+        folder = self._run_folder()
+        return [*([folder] if folder is not None else []), *self._checkpoint_folders.values()]
 
     def _write_health(self) -> None:
         self._write_reports()
@@ -197,7 +224,7 @@ class Session:
             health_event(
                 self.clock(),
                 self._training_ns(),
-                self._keeper.cpu_ns + (self._export.cpu_ns if self._export is not None else 0),
+                self._keeper.cpu_ns + self._sampling.cpu_ns + (self._export.cpu_ns if self._export is not None else 0),
                 self.scalars.dropped + (self._export.dropped if self._export is not None else 0),
                 self.recorder.sidelines.left_out,
                 self._export.failures if self._export is not None else {},

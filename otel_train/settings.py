@@ -77,6 +77,12 @@ class Settings:
     max_disk: int = setting(
         512 * 2**20, size, "OTEL_TRAIN_MAX_DISK", "Bytes kept for each rank of a run; the oldest records go first."
     )
+    resource_interval_s: float = setting(
+        5.0,
+        positive_seconds,
+        "OTEL_TRAIN_RESOURCE_INTERVAL",
+        "Seconds between two samples of GPUs, CPUs, memory, disks and network.",
+    )
     preset: str | None = setting(
         None,
         choice(*PRESETS),

@@ -4,20 +4,22 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from otel_train import guard
+from otel_train.resource_names import Series
 from otel_train.runlog.events import Event, EventWriter
-from otel_train.runlog.layout import GPU_BYTES, NAMES, RESOURCES, RUN_JSON, SCALAR_STRUCT, STEP_BYTES, rank_folder
+from otel_train.runlog.layout import GPU_BYTES, NAMES, RUN_JSON, SCALAR_STRUCT, STEP_BYTES, rank_folder
+from otel_train.runlog.resources import ResourceWriter
 from otel_train.runlog.segments import SegmentWriter
 from otel_train.runlog.storage import Folder, Memory, Storage
 
 MEMORY_BYTES = 32 * 2**20
 """What is kept of a run that has no directory: 100,000 steps and more."""
 
-SHARES = {"steps": 0.45, "gpu": 0.30, "scalars": 0.15, "events": 0.10}
+SHARES = {"steps": 0.40, "gpu": 0.25, "scalars": 0.15, "events": 0.10, "resources": 0.10}
 """How the disk allowed to a rank is divided."""
 
 MOST_ATTEMPTS = 1000
@@ -32,7 +34,7 @@ class Store:
         self._budget = budget if storage is not self._memory else min(budget, MEMORY_BYTES)
         self._names = self._appender(NAMES)
         self._event_writer = self._try(lambda store: EventWriter(store, self._share("events")))
-        self._resources: Callable[[bytes], None] | None = None
+        self._resources = ResourceWriter(self, self._share("resources"))
 
     # Storage for the writers and for readers in this process: the home first, then what had to move to memory.
 
@@ -114,13 +116,14 @@ class Store:
         """Write ``run.json`` anew."""
         self.replace(RUN_JSON, json.dumps(identity, indent=1, default=str).encode() + b"\n")
 
-    def write_resources(self, columns: tuple[str, ...], values: dict[str, int]) -> None:
-        """Add a row to ``resources.csv``; a missing value is an empty cell."""
-        if self._resources is None:
-            self._resources = self._appender(RESOURCES)
-            self._resources(",".join(("unix_s", *columns)).encode() + b"\n")
-        cells = [f"{time.time():.3f}", *(str(values.get(column, "")) for column in columns)]
-        self._resources(",".join(cells).encode() + b"\n")
+    def write_resources(self, row: Mapping[Series, float]) -> None:
+        """Add a row to ``resources.csv``, as of now; when the disk refuses it, to memory."""
+        try:
+            self._resources.write(time.time(), row)
+        except OSError as error:
+            self._moved(error)
+            self._resources = ResourceWriter(self._memory, self._share("resources"))
+            self._resources.write(time.time(), row)
 
     def check(self) -> None:
         """Notice that the folder was removed: what is mapped goes on, new files will be made in memory."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from otel_train.clock import Anchor
+from otel_train.resource_names import Series
 from otel_train.runlog.events import Event, EventWriter
 from otel_train.runlog.layout import (
     COUNT_SHIFT,
@@ -23,6 +24,7 @@ from otel_train.runlog.layout import (
     rank_folder,
 )
 from otel_train.runlog.ranklog import RankLog
+from otel_train.runlog.resources import ResourceWriter
 from otel_train.runlog.segments import SegmentWriter
 from otel_train.runlog.storage import Folder, Storage
 
@@ -73,6 +75,7 @@ class LogBuilder:
         self.events = EventWriter(storage, budget)
         self._scalars: SegmentWriter | None = None
         self._gpu: SegmentWriter | None = None
+        self._resources: ResourceWriter | None = None
         self.end_ns = monotonic_ns
         """When the last step was over."""
 
@@ -133,6 +136,12 @@ class LogBuilder:
             self._scalars = SegmentWriter(self.storage, "scalars", SCALAR_STRUCT.size, self._budget)
         writer, at = self._scalars, self.end_ns if time_ns is None else time_ns
         writer.append(SCALAR_STRUCT, step, at, self.name("scalar", name), 0, value)
+
+    def resources(self, time_ns: int, row: dict[Series, float]) -> None:
+        """Record one sample."""
+        if self._resources is None:
+            self._resources = ResourceWriter(self.storage, self._budget)
+        self._resources.write(self.log.anchor.to_unix_ns(time_ns) / 1e9, row)
 
     def event(self, kind: str, start_ns: int, duration_ns: int | None = None, **fields: Any) -> None:
         """Record one event."""

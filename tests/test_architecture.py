@@ -32,7 +32,7 @@ ALLOWED = {
     "opentelemetry": ("sinks/", "export/", "instrumentor"),
     "wrapt": ("instrumentation",),
     "pyarrow": ("tables",),
-    "yaml": ("settings",),
+    "yaml": ("settings", "alerts/rules"),
     "click": ("cli/",),
     "rich": ("report/", "cli/", "live"),
 }
@@ -54,6 +54,7 @@ FORBIDDEN = [
     ("hooks/", ("derive", "sinks", "export", "report", "cli", "session")),
     ("samplers/", ("derive", "sinks", "export", "report", "cli", "session", "hooks")),
     ("sinks/", ("export", "hooks", "samplers", "session", "recorder", "report", "cli")),
+    ("alerts/", ("sinks", "export", "hooks", "samplers", "session", "recorder", "report", "cli")),
     ("export/", ("hooks", "samplers", "session", "recorder", "report", "cli")),
     ("report/", ("sinks", "export", "hooks", "samplers", "session", "recorder", "cli")),
     ("recorder", ("derive", "sinks", "export", "report", "cli", "session")),

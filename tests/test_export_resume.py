@@ -10,7 +10,7 @@ from otlp_receiver import OtlpReceiver
 
 from otel_train.derive.aggregate import Aggregate
 from otel_train.export import Exporter, Targets, log_source, metric_source, trace_source
-from otel_train.export.lock import ExportLock
+from otel_train.file_lock import FileLock
 from otel_train.runlog.layout import EVALUATION, FAILED
 from otel_train.runlog.storage import Memory
 
@@ -242,7 +242,7 @@ def test_one_exporter_a_rank(tmp_path):
 def test_a_forked_child_does_not_keep_the_lock(tmp_path):
     """The run died and a worker of it lives on: another process can export the run."""
     builder = run_of(LogBuilder(tmp_path), 1)
-    lock, rival = ExportLock(builder.path), ExportLock(builder.path)
+    lock, rival = FileLock(builder.path / "export.lock"), FileLock(builder.path / "export.lock")
     assert lock.acquire()
     (is_up, up), (end, ended) = os.pipe(), os.pipe()
     child = os.fork()

@@ -88,4 +88,4 @@ def test_ranks_of_a_launch_share_a_run(tmp_path):
     environ = {**os.environ, "OTEL_TRAIN_DIR": str(tmp_path / "runs"), "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", launch, program], env=environ, check=True, timeout=120)
     (run,) = (tmp_path / "runs").iterdir()
-    assert ["rank-00000", "rank-00001", "rank-00002"] == sorted(path.name for path in run.iterdir())
+    assert ["rank-00000", "rank-00001", "rank-00002"] == sorted(path.name for path in run.iterdir() if path.is_dir())

@@ -5,13 +5,14 @@ none of them.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from otel_train import names
+from otel_train import resource_names as resources
 from otel_train.derive.histogram import Histogram
 from otel_train.derive.phases import phase_name, used_slots
 from otel_train.runlog.events import Event
@@ -80,11 +81,14 @@ FAILED_STEP = (names.ERROR_TYPE, "failed")
 
 @dataclass
 class Aggregate:
-    """Measures by series. Sums only grow; a gauge has the last value of the stretch, and is missing without one."""
+    """Measures by series. Sums only grow; a gauge, or a part of a total, has the last value of the stretch, and is
+    missing without one."""
 
     sums: dict[Key, float] = field(default_factory=dict)
     histograms: dict[Key, Histogram] = field(default_factory=dict)
     gauges: dict[Key, float] = field(default_factory=dict)
+    parts: dict[Key, float] = field(default_factory=dict)
+    """Last values that make a total with those of other series: bytes in use, processes."""
 
     def count(self, key: Key, amount: float) -> None:
         """Add to a sum."""
@@ -177,6 +181,20 @@ def add_event(aggregate: Aggregate, event: Event, total: Aggregate) -> None:
         aggregate.gauges[names.CHECKPOINT_SIZE, telling] = event.attributes[names.CHECKPOINT_SIZE]
 
 
+def add_resources(aggregate: Aggregate, row: Mapping[Key, float], total: Aggregate) -> None:
+    """Add a sample of resources. Counters of a row are running totals of the run."""
+    rising: dict[Key, float] = {}
+    for key, value in row.items():
+        known = resources.RESOURCES.get(key[0])
+        if known is None or known.instrument == resources.GAUGE:
+            aggregate.gauges[key] = value
+        elif known.instrument == resources.COUNTER:
+            rising[key] = value
+        else:
+            aggregate.parts[key] = value
+    _add_rises(aggregate, rising, total)
+
+
 def add_rates(aggregate: Aggregate, seconds: float) -> None:
     """Add the throughput of training over a stretch of so many seconds."""
     totals: dict[str, float] = {}
@@ -189,6 +207,8 @@ def add_rates(aggregate: Aggregate, seconds: float) -> None:
 
 def unit_of(name: str) -> str:
     """A metric's unit in UCUM; empty for a value that ``log()`` was given."""
+    if name in resources.RESOURCES:
+        return resources.RESOURCES[name].unit
     return UNITS.get(name, "s" if name.endswith(".duration") else "")
 
 

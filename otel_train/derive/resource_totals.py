@@ -1,14 +1,9 @@
 """The samples of memory and the like in ``resources.csv``: the highest and the last value of each column."""
 
-import csv
-import io
-import math
 from dataclasses import dataclass
 
-from otel_train.runlog.layout import RESOURCES
+from otel_train.resource_names import Series, column
 from otel_train.runlog.ranklog import RankLog
-
-TIME_COLUMN = "unix_s"
 
 
 @dataclass
@@ -40,27 +35,11 @@ class ResourceTotal:
 
 def scan_resources(log: RankLog) -> dict[str, ResourceTotal]:
     """The columns of a rank that have a value, by name. Empty when nothing was sampled; an empty cell is no sample."""
-    totals: dict[str, ResourceTotal] = {}
-    try:
-        content = log.storage.read(RESOURCES)
-    except FileNotFoundError:
-        return totals
-    whole = content[: content.rfind(b"\n") + 1].decode()
-    for row in csv.DictReader(io.StringIO(whole)):
-        for name, text in row.items():
-            value = _number(text)
-            if name == TIME_COLUMN or value is None:
-                continue
-            if name in totals:
-                totals[name].add(value)
+    totals: dict[Series, ResourceTotal] = {}
+    for _, row, _ in log.resources():
+        for key, value in row.items():
+            if key in totals:
+                totals[key].add(value)
             else:
-                totals[name] = ResourceTotal(value, value, value, 1)
-    return totals
-
-
-def _number(text: object) -> float | None:
-    try:
-        value = float(str(text))
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+                totals[key] = ResourceTotal(value, value, value, 1)
+    return {column(key): total for key, total in totals.items()}

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+from otel_train.resource_names import Series
 from otel_train.runlog.events import Event, Position
 from otel_train.runlog.ranklog import RankLog
 
@@ -55,6 +56,29 @@ class EventReader:
         return self.take(lambda event: event.end_ns <= time_ns)
 
 
-def position_of(cursor: Cursor) -> Position:
-    """The place in the event log that a cursor has."""
-    return Position(*cursor.get("events", (0, 0)))
+class RowReader:
+    """Samples of resources likewise, by their time on the rank's monotonic clock."""
+
+    def __init__(self, log: RankLog, position: Position) -> None:
+        self.position = position
+        """After the last row taken."""
+        self._anchor = log.anchor
+        self._rows = log.resources(position)
+        self._next = next(self._rows, None)
+
+    @property
+    def next_ns(self) -> int | None:
+        """When the next sample was taken; None at the end."""
+        return None if self._next is None else self._anchor.to_monotonic_ns(self._next[0] * 1e9)
+
+    def take_until(self, time_ns: int) -> Iterator[tuple[int, dict[Series, float]]]:
+        """Take the rows until then: time and values."""
+        while self._next is not None and (at_ns := self._anchor.to_monotonic_ns(self._next[0] * 1e9)) <= time_ns:
+            _, row, self.position = self._next
+            self._next = next(self._rows, None)
+            yield at_ns, row
+
+
+def position_of(cursor: Cursor, of: str = "events") -> Position:
+    """The place in the event log, or in that of ``resources``, that a cursor has."""
+    return Position(*cursor.get(of, (0, 0)))

@@ -13,12 +13,12 @@ from opentelemetry.sdk.resources import Resource
 
 from otel_train import guard
 from otel_train.export.batches import Batch, Cursor, Source
-from otel_train.export.lock import ExportLock
 from otel_train.export.log_source import LogSource
 from otel_train.export.metric_source import MetricSource
 from otel_train.export.targets import LOGS, METRICS, TRACES, Outcome, Target, Targets
 from otel_train.export.trace_source import TraceSource
-from otel_train.runlog.layout import CURSOR
+from otel_train.file_lock import FileLock
+from otel_train.runlog.layout import CURSOR, LOCK
 from otel_train.runlog.ranklog import RankLog
 from otel_train.runlog.storage import Memory
 from otel_train.sinks.resource import make_resource
@@ -78,7 +78,7 @@ class Exporter:
         self._resource: Resource | None = None
         self._is_stopped = False
         self._save_at = 0.0
-        self._lock = None if log.storage.location == Memory.location else ExportLock(Path(log.storage.location))
+        self._lock = None if log.storage.location == Memory.location else FileLock(Path(log.storage.location) / LOCK)
         self._saved = self._load()
         sources = _sources(log)
         wanted = {TRACES: targets.traces, METRICS: targets.metrics, LOGS: targets.logs}

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from otel_train.derive.aggregate import Aggregate, add_event, add_gpu, add_rates, add_scalars, add_steps
-from otel_train.export.batches import Batch, Cursor, EventReader, position_of
+from otel_train.derive.aggregate import Aggregate, add_event, add_gpu, add_rates, add_resources, add_scalars, add_steps
+from otel_train.export.batches import Batch, Cursor, EventReader, RowReader, position_of
 from otel_train.runlog.ranklog import RankLog
 from otel_train.runlog.records import Records, SegmentReader
 from otel_train.sinks.metrics import PointSet
@@ -43,6 +43,7 @@ class _Pass:
         self._scalars = _Stream(log.scalars, int(cursor.get("scalars", 0)), lambda records: records["time_ns"])
         self._gpu = _Stream(log.gpu, int(cursor.get("gpu", 0)), lambda records: records["time_ns"])
         self._events = EventReader(log, position_of(cursor))
+        self._rows = RowReader(log, position_of(cursor, "resources"))
 
     def batches(self, final: bool) -> Iterator[Batch]:
         """Sets in the order of time, ``MOST_SETS`` a batch."""
@@ -58,7 +59,7 @@ class _Pass:
         yield self._batch(sets)
 
     def _heads(self) -> list[int | None]:
-        return [self._steps.next_ns, self._scalars.next_ns, self._gpu.next_ns, self._events.next_ns]
+        return [self._steps.next_ns, self._scalars.next_ns, self._gpu.next_ns, self._events.next_ns, self._rows.next_ns]
 
     def _boundary_after(self, time_ns: int) -> int:
         """The end of the interval that holds the time, or of the one after the last set for a record that is late."""
@@ -70,7 +71,10 @@ class _Pass:
         """Was anything recorded after it?"""
         if max(self._steps.last_ns, self._scalars.last_ns) > boundary_ns:
             return True
-        return any(event.end_ns > boundary_ns for event, _ in self._log.events(self._events.position))
+        if any(event.end_ns > boundary_ns for event, _ in self._log.events(self._events.position)):
+            return True
+        boundary_unix_s = self._log.anchor.to_unix_ns(boundary_ns) / 1e9
+        return any(unix_s > boundary_unix_s for unix_s, _, _ in self._log.resources(self._rows.position))
 
     def _take(self, boundary_ns: int) -> PointSet:
         delta, last_ns = Aggregate(), self._end_ns
@@ -86,6 +90,9 @@ class _Pass:
         for event, _ in self._events.take_until(boundary_ns):
             add_event(delta, event, self._total)
             last_ns = max(last_ns, event.end_ns)
+        for time_ns, row in self._rows.take_until(boundary_ns):
+            add_resources(delta, row, self._total)
+            last_ns = max(last_ns, time_ns)
         return self._set(delta, boundary_ns, last_ns)
 
     def _set(self, delta: Aggregate, boundary_ns: int, last_ns: int) -> PointSet:
@@ -106,6 +113,7 @@ class _Pass:
             "scalars": self._scalars.ordinal,
             "gpu": self._gpu.ordinal,
             "events": [self._events.position.segment, self._events.position.offset],
+            "resources": [self._rows.position.segment, self._rows.position.offset],
             "end_ns": self._end_ns,
             "total": self._total.to_json(),
         }

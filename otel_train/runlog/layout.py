@@ -67,6 +67,7 @@ NAMES = "names.jsonl"
 CURSOR = "cursor.json"
 LOCK = "export.lock"
 RESOURCES = "resources.csv"
+RESOURCES_SEGMENT_BYTES = 4 * 2**20
 
 OTHER_PHASE = 0
 """Phase id 0 is ``other``: what no slot was left for."""

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from otel_train import resource_names as names
-from otel_train.samplers.gpu_totals import Totals
 from otel_train.samplers.nvidia import HOST_PID_NAMESPACE, pid_namespace
 from otel_train.samplers.nvidia_gpus import Value
 from otel_train.samplers.own_gpu import own_gpu
 from otel_train.samplers.sampler import Readings, SamplerUnavailable
+from otel_train.samplers.totals import Totals
 from otel_train.samplers.visible_devices import CUDA_VARIABLE, Gpu, Visible, visible_devices
 
 GONE = ("AMDSMI_STATUS_NOT_INIT", "AMDSMI_STATUS_DRIVER_NOT_LOADED")

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from otel_train import resource_names as names
-from otel_train.samplers.gpu_totals import Totals
 from otel_train.samplers.nvidia_gpus import NvidiaGpus, SampledGpu, Value, read_each
 from otel_train.samplers.nvidia_reader import ALL_LINKS, NvmlReader
 from otel_train.samplers.sampler import Readings
+from otel_train.samplers.totals import Totals
 from otel_train.samplers.visible_devices import Instance
 
 HOST_PID_NAMESPACE = "pid:[4026531836]"

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from otel_train.resource_names import COUNTER, HW_ID, OWN_GPU, RESOURCES, series
-from otel_train.samplers.gpu_totals import Totals
 from otel_train.samplers.nvidia_reader import NvmlReader
 from otel_train.samplers.own_gpu import own_gpu
 from otel_train.samplers.sampler import Readings, SamplerUnavailable
+from otel_train.samplers.totals import Totals
 from otel_train.samplers.visible_devices import Gpu, Instance, Visible, named, visible_devices
 
 Value: TypeAlias = tuple[str, float, dict[str, str]]

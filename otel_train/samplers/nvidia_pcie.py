@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from otel_train.resource_names import GPU_PCIE_RATE
-from otel_train.samplers.gpu_totals import Totals
 from otel_train.samplers.nvidia_gpus import NvidiaGpus, SampledGpu, Value, read_each
 from otel_train.samplers.sampler import Readings
+from otel_train.samplers.totals import Totals
 
 
 class NvidiaPcieSampler:

@@ -138,6 +138,7 @@ class _Instruments:
         for values, make in (
             (total.sums, self._meter.create_observable_counter),
             (delta.gauges, self._meter.create_observable_gauge),
+            (delta.parts, self._meter.create_observable_up_down_counter),
         ):
             for (name, attributes), value in values.items():
                 shown.setdefault(name, []).append(Observation(value, dict(attributes)))

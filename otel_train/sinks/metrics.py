@@ -36,6 +36,10 @@ class PointSet:
     end_ns: int
 
 
+class UpDown:
+    """Marks the points of a sum that goes up and down."""
+
+
 class PointBuilder:
     """Collects the points of some sets, by metric."""
 
@@ -54,6 +58,8 @@ class PointBuilder:
             self._of(key, ExponentialHistogram).append(_histogram_point(key, histogram, start_ns, end_ns))
         for key, value in points.delta.gauges.items():
             self._of(key, Gauge).append(NumberDataPoint(dict(key[1]), start_ns, end_ns, value))
+        for key, value in points.delta.parts.items():
+            self._of(key, UpDown).append(NumberDataPoint(dict(key[1]), points.run_start_ns, end_ns, value))
 
     def data(self, resource: Resource) -> MetricsData:
         """All of it, as the SDK's own exporters take it."""
@@ -69,6 +75,8 @@ class PointBuilder:
     def _data(self, kind: type, points: list[Any]) -> Any:
         if kind is Gauge:
             return Gauge(points)
+        if kind is UpDown:  # cumulative whatever is preferred, as the specification has it of an UpDownCounter
+            return Sum(points, AggregationTemporality.CUMULATIVE, is_monotonic=False)
         if kind is Sum:
             return Sum(points, self._temporality, is_monotonic=True)
         return ExponentialHistogram(points, self._temporality)

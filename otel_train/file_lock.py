@@ -1,23 +1,21 @@
-"""One exporter a rank: a file lock that the run's process and ``otel-train push`` both take."""
+"""One of several processes does a thing: whoever holds the lock of a file."""
 
 import fcntl
 import os
 import weakref
 from pathlib import Path
 
-from otel_train.runlog.layout import LOCK
 
-
-class ExportLock:
+class FileLock:
     """Held until ``release`` or the end of the process, however it ends. A forked child does not keep it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / LOCK
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._descriptor: int | None = None
         _held.add(self)
 
     def acquire(self) -> bool:
-        """Take it; False when another exporter has it. Where no lock can be had (a read-only disk) none is needed."""
+        """Take it; False when another process has it. Where no lock can be had (a read-only disk) none is needed."""
         if self._descriptor is not None:
             return True
         try:
@@ -48,7 +46,7 @@ class ExportLock:
             os.close(descriptor)
 
 
-_held: "weakref.WeakSet[ExportLock]" = weakref.WeakSet()
+_held: "weakref.WeakSet[FileLock]" = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:

@@ -1,0 +1,136 @@
+"""``resources.csv``: what the machine was doing, one row a sample, a column a series.
+
+The first column is ``unix_s``; the others are named by ``resource_names.column``. A file is never rewritten: when a
+series appears that it has no column for, or when it is full, the next one begins, with a header of its own.
+"""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+from otel_train import guard
+from otel_train.resource_names import Series, column, series_of
+from otel_train.runlog.events import Position
+from otel_train.runlog.layout import RESOURCES, RESOURCES_SEGMENT_BYTES
+from otel_train.runlog.storage import Storage
+
+TIME = "unix_s"
+NEXT = re.compile(r"resources-(\d+)\.csv")
+MOST_COLUMNS = 4000
+"""More series than this are left out, and a warning says so."""
+LONGEST_HEADER = 1 << 20
+
+
+class ResourceWriter:
+    """Appends rows; one thread. Keeps the newest ``budget`` bytes."""
+
+    def __init__(self, storage: Storage, budget: int) -> None:
+        """Opens nothing yet: a run that is not sampled has no such file."""
+        self._storage = storage
+        self._segments = max(budget // RESOURCES_SEGMENT_BYTES, 2)
+        self._number = -1
+        self._size = 0
+        self._columns: list[Series] = []
+        self._append: Callable[[bytes], None] | None = None
+
+    def write(self, unix_s: float, row: Mapping[Series, float]) -> None:
+        """Add a row. A series without a value now is an empty cell. Raises ``OSError``."""
+        known = set(self._columns)
+        added = [key for key in row if key not in known]
+        if self._append is None or added:
+            append = self._begin(self._fitting([*self._columns, *added]))
+        elif self._size > RESOURCES_SEGMENT_BYTES:
+            append = self._begin(self._columns)
+        else:
+            append = self._append
+        cells = (_cell(row.get(key)) for key in self._columns)
+        line = ",".join((f"{unix_s:.3f}", *cells)).encode() + b"\n"
+        append(line)
+        self._size += len(line)
+
+    def _begin(self, columns: list[Series]) -> Callable[[bytes], None]:
+        self._number += 1
+        self._append = append = self._storage.open_append(file_name(self._number))
+        if self._number >= self._segments:
+            self._storage.remove(file_name(self._number - self._segments))
+        self._columns = columns
+        header = io.StringIO()
+        csv.writer(header, lineterminator="\n").writerow([TIME, *map(column, columns)])
+        line = header.getvalue().encode()
+        append(line)
+        self._size = len(line)
+        return append
+
+    def _fitting(self, columns: list[Series]) -> list[Series]:
+        if len(columns) > MOST_COLUMNS:
+            guard.warn_once("columns", "there are more than %d resource series: the last %d are left out of the record",
+                            MOST_COLUMNS, len(columns) - MOST_COLUMNS)  # fmt: skip
+        return columns[:MOST_COLUMNS]
+
+
+def read_resources(
+    storage: Storage, start: Position | None = None
+) -> Iterator[tuple[float, dict[Series, float], Position]]:
+    """The rows from ``start`` on: Unix time in s, what has a value, and the position after it.
+
+    A line still being written is left for later; a damaged one is left out.
+    """
+    start = start or Position()
+    for number in _numbers(storage):
+        if number < start.segment:
+            continue
+        try:
+            head = storage.read(file_name(number), 0, LONGEST_HEADER)
+            line, _, _ = head.partition(b"\n")
+            offset = max(start.offset if number == start.segment else 0, len(line) + 1)
+            content = storage.read(file_name(number), offset)
+        except FileNotFoundError:  # removed as too old since it was listed
+            continue
+        columns = _header(line)
+        for row in content[: content.rfind(b"\n") + 1].splitlines(keepends=True):
+            offset += len(row)
+            parsed = _row(row, columns)
+            if parsed is None:
+                guard.warn_once(f"resources {storage.location}", "a damaged line of %s is left out", storage.location)
+            else:
+                yield *parsed, Position(number, offset)
+
+
+def file_name(number: int) -> str:
+    """Of the first file, and of those that follow it."""
+    return f"{RESOURCES}" if not number else f"resources-{number:08d}.csv"
+
+
+def _numbers(storage: Storage) -> list[int]:
+    numbers = [int(match[1]) for name in storage.names() if (match := NEXT.fullmatch(name))]
+    return sorted([*numbers, 0] if RESOURCES in storage.names() else numbers)
+
+
+def _header(line: bytes) -> list[Series | None]:
+    """The series by column; None for the time, and for what is no series' name."""
+    found: list[Series | None] = []
+    for name in next(csv.reader([line.decode(errors="replace")]), []):
+        try:
+            found.append(None if name == TIME else series_of(name))
+        except ValueError:
+            found.append(None)
+    return found
+
+
+def _row(line: bytes, columns: list[Series | None]) -> tuple[float, dict[Series, float]] | None:
+    cells = line.rstrip(b"\r\n").split(b",")
+    if len(cells) != len(columns):
+        return None
+    try:
+        values = {key: float(cell) for key, cell in zip(columns, cells, strict=True) if key is not None and cell}
+        return float(cells[0]), {key: value for key, value in values.items() if math.isfinite(value)}
+    except ValueError:
+        return None
+
+
+def _cell(value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return ""
+    return str(int(value)) if value == int(value) else f"{value:.9g}"
