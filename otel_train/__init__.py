@@ -26,6 +26,7 @@ __all__ = [
     "TorchInstrumentor",
     "UnknownFormat",
     "__version__",
+    "alert_rule",
     "init",
     "log",
     "progress",

@@ -11,3 +11,6 @@ session: "Session | None" = None
 
 recorder: "Recorder | None" = None
 """Its recorder, while it records."""
+
+going_on: list[object] = []
+"""Evaluations and checkpoints that the training thread is in now: the record has them when they are over."""

@@ -1,10 +1,12 @@
 """Scopes for what is rare: each use is one event with a duration, written when it ends."""
 
 from collections.abc import Callable
+from threading import get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from otel_train import active, guard
+from otel_train.names import CHECKPOINT, EVALUATION_KIND
 from otel_train.recorder import scopes
 from otel_train.recorder.signals import signals
 
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
     from otel_train.recorder.hot_path import Recorder
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+DISTURBING = (CHECKPOINT, EVALUATION_KIND)
+"""Kinds during which no step is to be expected."""
 
 
 class EventScope:
@@ -50,12 +55,16 @@ class EventScope:
             with guard.guarded(self.kind):
                 self.begun(recorder)
             self._start_ns = recorder.clock()
+            if self.kind in DISTURBING and get_ident() == recorder.state.thread:
+                active.going_on.append(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         recorder, self._recorder = self._recorder, None
+        if self in active.going_on:
+            active.going_on.remove(self)
         if recorder is None or recorder is not active.recorder:
             return
         duration_ns = recorder.clock() - self._start_ns

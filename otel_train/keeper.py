@@ -7,6 +7,7 @@ from typing import Any
 
 from otel_train import guard
 from otel_train.names import (
+    ALERTS_ACTIVE,
     CHECKPOINTS_LEFT_OUT,
     ERRORS,
     EXPORT_FAILURES,
@@ -20,6 +21,7 @@ from otel_train.runlog.events import Event
 TICK_S = 0.5
 HEALTH_EVERY_S = 30.0
 GOVERN_EVERY_S = 5.0
+ALERTS_EVERY_S = 5.0
 
 
 class Keeper(threading.Thread):
@@ -58,6 +60,7 @@ def health_event(
     left_out: int,
     export_failures: dict[str, int],
     governor: dict[str, Any],
+    alerts: dict[str, int],
 ) -> Event:
     """What otel_train cost and lost since the run began, in seconds and counts."""
     return Event(
@@ -71,5 +74,6 @@ def health_event(
             ERRORS: dict(guard.counts),
             **({CHECKPOINTS_LEFT_OUT: left_out} if left_out else {}),
             **governor,
+            **({ALERTS_ACTIVE: alerts} if alerts else {}),
         },
     )

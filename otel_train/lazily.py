@@ -3,8 +3,8 @@
 from importlib import import_module
 from typing import Any
 
-PLACES = {"TorchInstrumentor": "otel_train.instrumentor"}
-"""Its base class is OpenTelemetry's, which ``import otel_train`` does not load."""
+PLACES = {"TorchInstrumentor": "otel_train.instrumentor", "alert_rule": "otel_train.alerts.predicates"}
+"""The first has a base class of OpenTelemetry's, which ``import otel_train`` does not load."""
 
 
 def __getattr__(name: str) -> Any:

@@ -157,9 +157,11 @@ ALERT_VALUE = "otel_train.alert.value"
 ALERT_THRESHOLD = "otel_train.alert.threshold"
 ALERT_SUMMARY = "otel_train.alert.summary"
 ALERT_ADVICE = "otel_train.alert.advice"
+EVENT_NAMES = {ALERT: "otel_train.alert"}
+"""Kinds whose log events are not named ``dl.<kind>``: what is about otel_train itself."""
 FIRING, RESOLVED = "firing", "resolved"
 ALERTS_ACTIVE = "otel_train.alert.active"
-"""1 while a rule fires, by rule; of a ``health`` event, each rule's."""
+"""How many things a rule fires on now; of a ``health`` event, of each rule."""
 
 LEVEL_NAME = "otel_train.level"
 LEVEL_SHARE = "otel_train.overhead.share"

@@ -185,7 +185,7 @@ RESOURCES: dict[str, Resource] = {
     PROCESS_CONTEXT_SWITCHES: Resource(COUNTER, "{context_switch}", "by `process.context_switch.type`"),
     CHILDREN_COUNT: Resource(UP_DOWN, "{process}", "child processes: data loader workers"),
     CHILDREN_CPU_TIME: Resource(COUNTER, "s", "CPU time of those that there are or were"),
-    CHILDREN_MEMORY_USAGE: Resource(UP_DOWN, "By", "their memory without files and shared memory; what fork shares counts in each"),
+    CHILDREN_MEMORY_USAGE: Resource(UP_DOWN, "By", "their memory, without files; what fork shares counts in each"),
 }  # fmt: skip
 
 

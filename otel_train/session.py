@@ -13,14 +13,15 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from otel_train import active, guard, names
+from otel_train.alerts.predicates import predicates
 from otel_train.clock import Anchor, Clock
 from otel_train.errors import OtelTrainError
 from otel_train.identity import Identity, describe_process, identify, script_name
 from otel_train.instrumentation import await_training, instrument, is_instrumented, uninstrument
-from otel_train.keeper import GOVERN_EVERY_S, HEALTH_EVERY_S, TICK_S, Keeper, health_event
+from otel_train.keeper import ALERTS_EVERY_S, GOVERN_EVERY_S, HEALTH_EVERY_S, TICK_S, Keeper, health_event
 from otel_train.levels import Levels
 from otel_train.recorder import scopes
 from otel_train.recorder.calibration import IN_A_LOOP, Calibration, calibrate
@@ -30,7 +31,7 @@ from otel_train.recorder.implied import ImpliedSteps
 from otel_train.recorder.scalars import Scalars
 from otel_train.recorder.signals import signals
 from otel_train.runlog.events import Event
-from otel_train.runlog.layout import FORMAT_VERSION
+from otel_train.runlog.layout import EVALUATION, FORMAT_VERSION
 from otel_train.runlog.ranklog import RankLog
 from otel_train.runlog.storage import Memory
 from otel_train.samplers.hardware import describe_hardware
@@ -39,6 +40,10 @@ from otel_train.settings import Settings, recordable
 from otel_train.software import describe_git, describe_software
 from otel_train.store import Store, open_store
 from otel_train.version import __version__
+
+if TYPE_CHECKING:
+    from otel_train.alerts.notification import Notification
+    from otel_train.alerts.watch import Alerts
 
 KEEPER_STOP_S = 0.5
 
@@ -75,6 +80,7 @@ class Session:
         self.scalars = Scalars(
             self.recorder, store.scalars, lambda number, name: store.write_name("scalar", number, name)
         )
+        self.alerts = self._make_alerts(settings)
         self._export: Any = None
         self._progress: Any = None
         self._sampling = Sampling(
@@ -89,6 +95,7 @@ class Session:
                 (float("inf"), "identity", self._complete_identity),
                 (HEALTH_EVERY_S, "health", self._write_health),
                 (GOVERN_EVERY_S, "governor", lambda: self.levels.govern(RankLog(store).steps)),
+                *([(ALERTS_EVERY_S, "alerts", self.alerts.tick)] if self.alerts is not None else []),
             ]
         )
 
@@ -229,8 +236,31 @@ class Session:
                 self.recorder.sidelines.left_out,
                 self._export.failures if self._export is not None else {},
                 self.levels.told(),
+                self.alerts.active() if self.alerts is not None else {},
             )
         )
+
+    def _make_alerts(self, settings: Settings) -> "Alerts | None":
+        """Raises ``SettingsError`` for a wrong rule."""
+        if settings.alerts is False:
+            return None
+        from otel_train.alerts.rules import rules_in_force
+        from otel_train.alerts.watch import Alerts, Claims, Watch
+
+        rules = rules_in_force(None if settings.alerts is True else settings.alerts, predicates())
+        folder = self._run_folder()
+        claims = Claims(None if folder is None else folder / "alerts")
+        watch = Watch(RankLog(self.store), rules, self._is_disturbed)
+        run_id, rank = self.identity.run_id, self.identity.rank
+        return Alerts(watch, self.clock, self.store.write_event, self._notify, claims, run_id, rank)
+
+    def _notify(self, notification: "Notification") -> None:
+        """Tell those who want to be told."""
+
+    def _is_disturbed(self) -> bool:
+        """Is the training in an evaluation or a checkpoint now? Read from another thread, at any moment."""
+        state = self.recorder.state
+        return bool(active.going_on or state.flags & EVALUATION or state.tried or state.evaluation)
 
     def _write_reports(self) -> None:
         for report in tuple(signals.reports):
@@ -319,6 +349,7 @@ def _at_exit(end: Callable[[], None]) -> Callable[[], None]:
 
 def _after_fork_in_child() -> None:
     session, active.session, active.recorder = active.session, None, None
+    active.going_on.clear()
     if session is not None:
         with contextlib.suppress(Exception):
             session.abandon()

@@ -126,6 +126,15 @@ def path(value: object) -> Path:
     return Path(name(value)).expanduser()
 
 
+def alert_rules(value: object) -> "Path | bool":
+    """``on``, ``off``, or a path to rules of one's own."""
+    if isinstance(value, bool):
+        return value
+    words = {"on": True, "true": True, "1": True, "yes": True, "off": False, "false": False, "0": False, "no": False}
+    word = str(value).strip().lower()
+    return words[word] if word in words else path(value)
+
+
 def pairs(value: object) -> dict[str, str]:
     """``key=value,key2=value2``, percent-encoded as OpenTelemetry's variables are; or a mapping."""
     if isinstance(value, Mapping):

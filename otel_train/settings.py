@@ -12,6 +12,7 @@ from typing import Any
 
 from otel_train.errors import SettingsError
 from otel_train.setting_values import (
+    alert_rules,
     choice,
     default_directory,
     factor,
@@ -82,6 +83,12 @@ class Settings:
         positive_seconds,
         "OTEL_TRAIN_RESOURCE_INTERVAL",
         "Seconds between two samples of GPUs, CPUs, memory, disks and network.",
+    )
+    alerts: "Path | bool" = setting(
+        True,
+        alert_rules,
+        "OTEL_TRAIN_ALERTS",
+        "on (the built-in rules), off, or a YAML file of rules; see alerts.md.",
     )
     preset: str | None = setting(
         None,
@@ -281,7 +288,7 @@ def _text(value: object) -> str:
 def recordable(settings: Settings) -> dict[str, Any]:
     """The settings as ``run.json`` holds them, without secrets."""
     content = {one.name: getattr(settings, one.name) for one in fields(Settings) if one.name not in SECRET}
-    return {**content, "dir": str(settings.dir)}
+    return {**content, "dir": str(settings.dir), "alerts": _text(settings.alerts)}
 
 
 def table() -> str:

@@ -54,6 +54,7 @@ UNITS = {
     names.COLLECTIVE_IO: "By",
     names.COLLECTIVE_TIME: "s",
     names.GPU_MISSED: "{step}",
+    names.ALERTS_ACTIVE: "{alert}",
     names.CHECKPOINTS_LEFT_OUT: "{call}",
 }
 """Unit of each metric; none for what ``log()`` was given, and seconds for what ends in ``.duration``."""
@@ -165,6 +166,10 @@ def add_event(aggregate: Aggregate, event: Event, total: Aggregate) -> None:
     if event.kind == names.HEALTH:
         _add_health(aggregate, event.attributes, total)
         return
+    if event.kind == names.ALERT:
+        rule = ((names.ALERT_RULE, str(event.attributes.get(names.ALERT_RULE))),)
+        aggregate.parts[names.ALERTS_ACTIVE, rule] = float(event.attributes.get(names.ALERTS_ACTIVE, 0))
+        return
     if event.kind == names.COLLECTIVES:
         _add_collectives(aggregate, event.attributes.get(names.COLLECTIVE_TOTALS, ()), total)
         return
@@ -256,6 +261,8 @@ def _add_health(aggregate: Aggregate, attributes: dict[str, Any], total: Aggrega
             running[names.OVERHEAD, ((names.OVERHEAD_THREAD, thread),)] = float(attributes[name])
     if names.LEVEL_SHARE in attributes:
         aggregate.gauges[names.LEVEL_SHARE, ()] = float(attributes[names.LEVEL_SHARE])
+    for rule, active in attributes.get(names.ALERTS_ACTIVE, {}).items():
+        aggregate.parts[names.ALERTS_ACTIVE, ((names.ALERT_RULE, str(rule)),)] = float(active)
     for name in (names.RECORDS_DROPPED, names.CHECKPOINTS_LEFT_OUT, names.GPU_MISSED):
         if name in attributes:
             running[name, ()] = attributes[name]

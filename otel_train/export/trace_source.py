@@ -8,7 +8,7 @@ import numpy as np
 
 from otel_train import names
 from otel_train.derive.gpu import gpu_times
-from otel_train.derive.intervals import LONGEST_NS, START_UP, Interval, is_boundary
+from otel_train.derive.intervals import LONGEST_NS, START_UP, Closed, Interval, is_boundary
 from otel_train.derive.kept import HISTORY, Keeping
 from otel_train.export.batches import Batch, Cursor, EventReader, position_of
 from otel_train.runlog.events import Event, Position
@@ -21,6 +21,9 @@ MOST_SPANS = 512
 
 MOST_ERRORS = 64
 """Errors remembered until their step is over."""
+
+MOST_ALERTS = 100
+"""Alerts remembered until their interval is over: a span has at most 128 events."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class _Pass:
         self._interval = Interval(**cursor.get("interval", {"index": START_UP, "start_ns": _began_ns(log)}))
         self._seen_ns = int(cursor.get("seen_ns", self._interval.start_ns))
         self._errors = [Event(**error) for error in cursor.get("errors", ())]
+        self._alerts = [Event(**alert) for alert in cursor.get("alerts", ())]
         self._slot = int(cursor.get("slow_slot", -1))
         self._keeping = Keeping(source.keep_every, source.slow_factor, self._slot, log.anchor.monotonic_ns)
         self._maker = SpanMaker(log.run_id, log.rank, log.anchor)
@@ -90,7 +94,7 @@ class _Pass:
     def _chunk(self, first: int, records: Records) -> Iterator[Batch]:
         began_ns = int(records["start_ns"][0])
         yield from self._events_until(began_ns)
-        self._spans += map(self._maker.interval, self._interval.leave_start_up(began_ns))
+        self._end_intervals(self._interval.leave_start_up(began_ns))
         decision = self._keeping.decide(first, records)
         if decision.kept:
             self._maker = replace(self._maker, phase_names=self._log.names("phase"))
@@ -130,7 +134,7 @@ class _Pass:
         self._seen_ns = max(self._seen_ns, now_ns)
         if self._interval.is_too_long(now_ns):
             self._count_until(self._interval.start_ns + LONGEST_NS)
-        self._spans += map(self._maker.interval, self._interval.pass_time(now_ns))
+        self._end_intervals(self._interval.pass_time(now_ns))
 
     def _events_until(self, end_ns: int) -> Iterator[Batch]:
         """The events before a step's end; of those at the same instant, its error, but not what ended with it."""
@@ -147,9 +151,12 @@ class _Pass:
             self._spans.append(self._maker.event(event, position, self._interval.index))
             if is_boundary(event):
                 self._count_until(event.end_ns)
-                self._spans += map(self._maker.interval, self._interval.close(event.end_ns))
+                self._end_intervals(self._interval.close(event.end_ns))
         elif event.kind == names.ERROR:
             self._errors = [*self._errors, event][-MOST_ERRORS:]
+        elif event.kind == names.ALERT:
+            self._interval.used = True
+            self._alerts = [*self._alerts, event][-MOST_ALERTS:]
 
     def _errors_in(self, record: Any) -> Iterable[Event]:
         start_ns, end_ns = int(record["start_ns"]), int(record["start_ns"] + record["duration_ns"])
@@ -160,7 +167,14 @@ class _Pass:
     def _close_last(self) -> None:
         end = self._log.read_identity().get("end", {})
         end_ns = max(self._seen_ns, int(end.get("monotonic_ns", 0)))
-        self._spans += map(self._maker.interval, self._interval.close(end_ns))
+        self._end_intervals(self._interval.close(end_ns))
+
+    def _end_intervals(self, closed: Iterable[Closed]) -> None:
+        """Their spans, each with the alerts that came before its end."""
+        for interval in closed:
+            happened = [alert for alert in self._alerts if alert.start_ns <= interval.end_ns]
+            self._alerts = [alert for alert in self._alerts if alert.start_ns > interval.end_ns]
+            self._spans.append(self._maker.interval(interval, happened))
 
     def _when_full(self) -> Iterator[Batch]:
         if len(self._spans) >= MOST_SPANS:
@@ -178,6 +192,7 @@ class _Pass:
             "interval": dict(vars(self._interval)),
             "seen_ns": self._seen_ns,
             "errors": [vars(error) for error in self._errors],
+            "alerts": [vars(alert) for alert in self._alerts],
             "slow_slot": self._slot,
         }
 

@@ -62,6 +62,8 @@ class SpanHandOver:
                 links=[Link(self._context(link)) for link in span.links],
                 start_time=span.start_ns,
             )
+            for name, time_ns, attributes in span.events:
+                made.add_event(name, attributes, time_ns)
             if span.error is not None:
                 made.set_status(status_of(span))
             made.end(span.end_ns)

@@ -17,6 +17,11 @@ WARNINGS = frozenset({names.LEVEL, names.NONFINITE, names.OUT_OF_MEMORY})
 """Kinds that are warnings though no exception comes with them; a kind not named here is for information."""
 
 
+ALERT_SEVERITIES = {
+    "info": SeverityNumber.INFO, "warning": SeverityNumber.WARN, "critical": SeverityNumber.ERROR
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class LogData:
     """An event, its time in Unix ns, and the span it belongs to where that is known to be exported."""
@@ -29,7 +34,7 @@ class LogData:
 def log_record(log: LogData) -> LogRecord:
     """The event as the application's logger, or our exporter, takes it."""
     event, error = log.event, log.event.error or {}
-    severity = SeverityNumber.ERROR if error else SeverityNumber.WARN if event.kind in WARNINGS else SeverityNumber.INFO
+    severity = _severity(event)
     described = {"exception.type": error.get("type"), "exception.message": error.get("message")}
     # Never the current context: the exporting thread's own span has nothing to do with the event.
     span = context_of((0, 0), TraceFlags(TraceFlags.DEFAULT)) if log.span is None else context_of(log.span)
@@ -39,10 +44,18 @@ def log_record(log: LogData) -> LogRecord:
         context=set_span_in_context(NonRecordingSpan(span), Context()),
         severity_number=severity,
         severity_text=severity.name,
-        body=error.get("message") or None,
+        body=error.get("message") or event.attributes.get(names.ALERT_SUMMARY) or None,
         attributes={**event_attributes(event), **{key: value for key, value in described.items() if value}},
-        event_name=names.PREFIX + event.kind,
+        event_name=names.EVENT_NAMES.get(event.kind, names.PREFIX + event.kind),
     )
+
+
+def _severity(event: Event) -> SeverityNumber:
+    if event.kind == names.ALERT and event.attributes.get(names.ALERT_STATE) == names.FIRING:
+        return ALERT_SEVERITIES.get(str(event.attributes.get(names.ALERT_SEVERITY)), SeverityNumber.WARN)
+    if event.error:
+        return SeverityNumber.ERROR
+    return SeverityNumber.WARN if event.kind in WARNINGS else SeverityNumber.INFO
 
 
 def readable_log(log: LogData, resource: Resource) -> ReadableLogRecord:

@@ -1,7 +1,7 @@
 """Spans as the SDK's own exporters take them."""
 
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
@@ -39,6 +39,7 @@ def readable_span(span: SpanData, resource: Resource) -> ReadableSpan:
         resource=resource,
         attributes=attributes_of(span),  # type: ignore[arg-type]  # attribute_value() saw to their types
         links=[Link(context_of(link)) for link in span.links],
+        events=[Event(name, attributes, time_ns) for name, time_ns, attributes in span.events],
         kind=SpanKind.INTERNAL,
         status=status_of(span),
         start_time=span.start_ns,

@@ -44,6 +44,8 @@ class SpanData:
     links: tuple[Ids, ...] = ()
     error: dict[str, str] | None = None
     """Type and message of what failed it."""
+    events: tuple[tuple[str, int, dict[str, Any]], ...] = ()
+    """Name, Unix ns and attributes of what happened in it."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,8 @@ class SpanMaker:
             error=event.error,
         )
 
-    def interval(self, closed: Closed) -> SpanData:
-        """The root of an interval that is over, linked to the one before."""
+    def interval(self, closed: Closed, happened: Iterable[Event] = ()) -> SpanData:
+        """The root of an interval that is over, linked to the one before, with what happened in it."""
         before = () if closed.index == START_UP else (self.interval_ids(closed.index - 1),)
         counts = {names.STEP_COUNT: closed.steps, names.SUPPRESSED_SLOW_STEPS: closed.suppressed}
         return SpanData(
@@ -123,6 +125,14 @@ class SpanMaker:
             self.anchor.to_unix_ns(closed.end_ns),
             {names.INTERVAL_INDEX: closed.index, **{key: count for key, count in counts.items() if count}},
             before,
+            events=tuple(
+                (
+                    names.EVENT_NAMES.get(event.kind, names.PREFIX + event.kind),
+                    self.anchor.to_unix_ns(event.start_ns),
+                    event_attributes(event),
+                )
+                for event in happened
+            ),
         )
 
     def interval_ids(self, index: int) -> Ids:

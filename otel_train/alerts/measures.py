@@ -1,0 +1,368 @@
+"""What rules can be about: named figures worked out from the window, beside every resource metric and logged value.
+
+A measure gives a value for each thing that it is about (a GPU, a file system; "" where there is but one). What cannot
+be told has no value, and a rule on it neither fires nor is over.
+"""
+
+import statistics
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeAlias
+
+from otel_train import names
+from otel_train import resource_names as rn
+from otel_train.alerts.baseline import slope
+from otel_train.alerts.window import Window
+from otel_train.resource_names import Series
+from otel_train.runlog.events import Event
+
+Values: TypeAlias = dict[str, float]
+"""By label."""
+
+LOG = "log."
+"""``log.loss`` is the last value of ``loss`` given to ``log()``."""
+
+TREND_S = 600.0
+"""A trend is judged by so much time at least."""
+NEVER_S = 1e9
+"""The time that is left of what does not rise for sure: thirty years."""
+MINUTE_S = 60.0
+FEW_INTERVALS = 2
+"""Checkpoints that must have come at a pace before one can be overdue, or slow."""
+LOSS_POINTS = 24
+"""Ticks with a loss before it is said to explode: two minutes."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure, its unit, and what it means."""
+
+    unit: str
+    meaning: str
+    of: Callable[[Window], Values]
+
+
+def measure_names() -> list[str]:
+    """The names of the figures worked out here."""
+    return sorted(MEASURES)
+
+
+def is_measure(name: str) -> bool:
+    """Can a rule be about it?"""
+    if name in MEASURES or (name.startswith(LOG) and len(name) > len(LOG)):
+        return True
+    try:
+        return rn.series_of(name)[0] in rn.RESOURCES
+    except ValueError:
+        return False
+
+
+def values_of(name: str, window: Window) -> Values:
+    """The values of a measure now."""
+    if name in MEASURES:
+        return MEASURES[name].of(window)
+    if name.startswith(LOG):
+        return _single(_logged(window, lambda known: known == name.removeprefix(LOG), 1))
+    metric, attributes = rn.series_of(name)
+    return _latest(window, metric, dict(attributes))
+
+
+def unit_of(name: str) -> str:
+    """A measure's unit; empty where it has none."""
+    if name in MEASURES:
+        return MEASURES[name].unit
+    if name.startswith(LOG):
+        return ""
+    return rn.RESOURCES[rn.series_of(name)[0]].unit
+
+
+# -- resources -----------------------------------------------------------------------------------------------------
+
+
+def _latest(window: Window, metric: str, wanted: dict[str, str] | None = None) -> Values:
+    """The last value of each series of a metric, as far as it is not older than a minute."""
+    found: Values = {}
+    for key, points in window.series(metric):
+        if _fits(key, wanted or {}) and points[-1][0] > window.now_ns / 1e9 - MINUTE_S:
+            found[_label(key, wanted or {})] = points[-1][1]
+    return found
+
+
+def _mean(window: Window, metric: str, wanted: dict[str, str] | None = None, seconds: float = MINUTE_S) -> Values:
+    """The mean of each series over the last minute, where it was sampled then."""
+    found: Values = {}
+    for key, points in window.series(metric):
+        last = [value for time_s, value in points if time_s > window.now_ns / 1e9 - seconds]
+        if _fits(key, wanted or {}) and last:
+            found[_label(key, wanted or {})] = statistics.fmean(last)
+    return found
+
+
+def _rise(window: Window, metric: str, wanted: dict[str, str] | None = None, seconds: float = 300.0) -> Values:
+    """How much each counter has risen in the last minutes."""
+    found: Values = {}
+    for key, points in window.series(metric):
+        if not _fits(key, wanted or {}):
+            continue
+        before = [value for time_s, value in points if time_s <= window.now_ns / 1e9 - seconds]
+        start = before[-1] if before else points[0][1] if len(points) > 1 and not _is_new(window, points) else 0.0
+        found[_label(key, wanted or {})] = max(points[-1][1] - start, 0.0)
+    return found
+
+
+def _is_new(window: Window, points: list[tuple[float, float]]) -> bool:
+    """Did the series appear while others were there: an error of a kind that had not happened?"""
+    return points[0][0] > window.rows[0][0] / 1e9
+
+
+def _fits(key: Series, wanted: dict[str, str]) -> bool:
+    attributes = dict(key[1])
+    return all(attributes.get(name) == value for name, value in wanted.items())
+
+
+def _label(key: Series, wanted: dict[str, str]) -> str:
+    """Which of several: the values of the attributes that were not asked for, and do not only describe."""
+    return " ".join(value for name, value in key[1] if name not in wanted and name not in rn.DESCRIBING)
+
+
+def _own(values_of_gpus: Callable[[dict[str, str] | None], Values]) -> Values:
+    """Of the GPU that the rank trains on, where it is known; else of all."""
+    return values_of_gpus({rn.OWN_GPU: "true"}) or values_of_gpus(None)
+
+
+def _gpu_utilization(window: Window) -> Values:
+    if window.quiet or not any(tick.steps for tick in window.recent()):
+        return {}  # nothing is asked of it
+    return _own(lambda wanted: _mean(window, rn.GPU_UTILIZATION, wanted))
+
+
+def _gpu_throttled(window: Window) -> Values:
+    held = _mean(window, rn.GPU_THROTTLED)
+    return {label: value for label, value in held.items() if "power_cap" not in label}
+
+
+def _power_capped(window: Window) -> Values:
+    held = _mean(window, rn.GPU_THROTTLED)
+    return {label: value for label, value in held.items() if "power_cap" in label}
+
+
+def _host_memory(window: Window) -> Values:
+    """Of the container where it has a limit, else of the host."""
+    return _latest(window, rn.CGROUP_MEMORY_UTILIZATION) or _latest(window, rn.MEMORY_UTILIZATION)
+
+
+def _host_memory_left_s(window: Window) -> Values:
+    """Until the container's (or the host's) memory is full, at the pace of the window."""
+    for usage, limit in (
+        (rn.CGROUP_MEMORY_USAGE, rn.CGROUP_MEMORY_LIMIT),
+        (rn.PROCESS_MEMORY_USAGE, rn.MEMORY_LIMIT),
+    ):
+        limits = _latest(window, limit)
+        if limits:
+            return _time_left(window, usage, limits)
+    return {}
+
+
+def _filesystem_left_s(window: Window) -> Values:
+    return _time_left(window, rn.FILESYSTEM_USAGE, _latest(window, rn.FILESYSTEM_LIMIT))
+
+
+def _time_left(window: Window, usage: str, limits: Values) -> Values:
+    left: Values = {}
+    for key, points in window.series(usage):
+        label = _label(key, {})
+        limit = limits.get(label, limits.get(""))
+        trend = slope(points) if points[-1][0] - points[0][0] >= TREND_S else None
+        if limit is not None and trend is not None:
+            rises = trend[1] > 0  # three pairs in four do
+            left[label] = min(max(limit - points[-1][1], 0.0) / trend[0], NEVER_S) if rises else NEVER_S
+    return left
+
+
+# -- steps ---------------------------------------------------------------------------------------------------------
+
+
+def _single(value: float | None) -> Values:
+    return {} if value is None else {"": value}
+
+
+def _step_time(window: Window) -> Values:
+    return _single(window.recent_step_s())
+
+
+def _step_time_ratio(window: Window) -> Values:
+    recent, usual = window.recent_step_s(), window.step_time.usual
+    return {} if recent is None or not usual or window.quiet else {"": recent / usual}
+
+
+def _rate(window: Window) -> Values:
+    return _single(window.recent_rate())
+
+
+def _rate_ratio(window: Window) -> Values:
+    recent, usual = window.recent_rate(), window.rate.usual
+    return {} if recent is None or not usual or window.quiet else {"": recent / usual}
+
+
+def _data_wait_share(window: Window) -> Values:
+    """By the GPU's own time where steps are timed there."""
+    ticks = window.recent()
+    busy, wait, steps = (
+        (sum(part) for part in zip(*((t.busy_s, t.wait_s, t.steps) for t in ticks), strict=True))
+        if (ticks)
+        else (0.0, 0.0, 0)
+    )
+    if window.quiet or steps < 1 or not busy:
+        return {}
+    timed = sum(tick.gpu_steps for tick in ticks)
+    if timed:
+        return {"": min(sum(tick.gpu_wait_s for tick in ticks) / timed / (busy / steps), 1.0)}
+    return {"": min(wait / busy, 1.0)}
+
+
+def _silence(window: Window) -> Values:
+    """Time since the training was last seen to be alive, in usual steps."""
+    usual = window.step_time.usual or window.recent_step_s()
+    if usual is None or window.quiet_now or window.steps < FEW_TO_HANG:
+        return {}
+    silent_s = (window.now_ns - window.progress_ns) / 1e9
+    return {"": silent_s / max(usual, SHORTEST_HANG_S)}
+
+
+FEW_TO_HANG = 3
+SHORTEST_HANG_S = 3.0
+"""Shorter steps count as this long, so that twenty of them are a minute: a pause for the garbage is no hang."""
+
+
+# -- values of the training ----------------------------------------------------------------------------------------
+
+
+def _is_loss(name: str) -> bool:
+    return name.rpartition("/")[2].rpartition(".")[2].endswith("loss")
+
+
+def _logged(window: Window, wanted: Callable[[str], bool], ticks: int) -> float | None:
+    series = _history(window, wanted)
+    return series[-1] if len(series) >= ticks else None
+
+
+def _history(window: Window, wanted: Callable[[str], bool]) -> list[float]:
+    """The values of the first name that is wanted, a tick each."""
+    found = next((name for tick in window.ticks for name in tick.values if wanted(name)), None)
+    return [tick.values[found] for tick in window.ticks if found in tick.values] if found is not None else []
+
+
+def _loss_nonfinite(window: Window) -> Values:
+    last = [tick for tick in window.ticks if tick.end_ns > window.now_ns - MINUTE_S * 1e9]
+    return {"": float(sum(tick.nonfinite for tick in last))} if window.ticks else {}
+
+
+def _loss_ratio(window: Window) -> Values:
+    """The last loss over the median of those before, where losses are positive."""
+    values = _history(window, _is_loss)
+    if len(values) < LOSS_POINTS:
+        return {}
+    before = statistics.median(values[: -len(values) // 4])
+    return {"": statistics.median(values[-3:]) / before} if before > 0 else {}
+
+
+def _loss_improvement(window: Window) -> Values:
+    """By what part the loss fell between the first and the last third of the window, once that is full."""
+    values = _history(window, _is_loss)
+    if len(values) < LOSS_POINTS or window.ticks[-1].end_ns - window.ticks[0].end_ns < FLAT_S * 1e9:
+        return {}
+    third = len(values) // 3
+    first, last = statistics.median(values[:third]), statistics.median(values[-third:])
+    return {"": abs(first - last) / abs(first)} if first else {}
+
+
+FLAT_S = 1500.0
+
+
+# -- checkpoints and workers ---------------------------------------------------------------------------------------
+
+
+def _saves(events: Iterable[Event]) -> list[Event]:
+    return [
+        event
+        for event in events
+        if event.kind == names.CHECKPOINT
+        and event.error is None
+        and event.attributes.get(names.CHECKPOINT_KIND, "save") == "save"
+        and event.attributes.get(names.CHECKPOINT_MODE) != names.STAGING
+    ]
+
+
+def _checkpoint_age(window: Window) -> Values:
+    """Time since the last checkpoint, in usual intervals between them."""
+    saves = _saves(window.events)
+    gaps = [(later.end_ns - before.end_ns) for before, later in pairwise(saves)]
+    if len(gaps) < FEW_INTERVALS or not (usual := statistics.median(gaps)):
+        return {}
+    return {"": (window.now_ns - saves[-1].end_ns) / max(usual, MINUTE_S * 1e9)}
+
+
+def _checkpoint_ratio(window: Window) -> Values:
+    """What the last checkpoint took, over the median of those before."""
+    times = [event.duration_ns or 0 for event in _saves(window.events)]
+    if len(times) <= FEW_INTERVALS or not (usual := statistics.median(times[:-1])):
+        return {}
+    return {"": times[-1] / max(usual, 1e9)}
+
+
+def _checkpoint_failures(window: Window) -> Values:
+    last_ns = window.now_ns - 600e9
+    failed = [event for event in window.events if event.kind == names.CHECKPOINT and event.error is not None]
+    return {"": float(sum(event.end_ns > last_ns for event in failed))} if window.ticks else {}
+
+
+def _workers_missing(window: Window) -> Values:
+    """Of the loader that feeds the training: how many of its workers are not there while it does."""
+    children = _latest(window, rn.CHILDREN_COUNT)
+    if not window.workers or not children or window.quiet or not window.ticks[-1].steps:
+        return {}
+    return {"": max(window.workers - children[""], 0.0)}
+
+
+MEASURES: dict[str, Measure] = {
+    "step.time": Measure("s", "the median step of the last minute", _step_time),
+    "step.time.ratio": Measure("1", "the same over what is usual for the run", _step_time_ratio),
+    "step.rate": Measure("1/s", "samples a second in the last minute; steps, where samples are unknown", _rate),
+    "step.rate.ratio": Measure("1", "the same over what is usual for the run", _rate_ratio),
+    "step.silence": Measure("{step}", "time without a sign of life, in usual steps of 3 s at least", _silence),
+    "data_wait.share": Measure("1", "part of the step that waits for data, by the GPU if known", _data_wait_share),
+    "gpu.utilization": Measure("1", "mean of the last minute, of the GPU that is trained on", _gpu_utilization),
+    "gpu.throttled": Measure("1", "part of the last minute in which heat or hardware held clocks down", _gpu_throttled),
+    "gpu.power_capped": Measure("1", "part of the last minute at the power limit", _power_capped),
+    "gpu.temperature": Measure(
+        "Cel", "the last value", lambda window: _latest(window, rn.HW_TEMPERATURE, {"hw.sensor_location": "gpu"})
+    ),
+    "gpu.memory.utilization": Measure("1", "the last value", lambda window: _latest(window, rn.GPU_MEMORY_UTILIZATION)),
+    "gpu.xid": Measure("{event}", "Xid errors in the last five minutes", lambda window: _rise(window, rn.GPU_XID)),
+    "gpu.ecc.uncorrected": Measure(
+        "{error}",
+        "uncorrected memory errors in the last five minutes",
+        lambda window: _rise(window, rn.HW_ERRORS, {"error.type": "uncorrected"}),
+    ),
+    "allocator.retries": Measure(
+        "{retry}", "torch freed its cache, in five minutes", lambda window: _rise(window, rn.ALLOCATOR_RETRIES)
+    ),
+    "host.memory.utilization": Measure("1", "of the container's limit, or else of the host", _host_memory),
+    "host.memory.time_left": Measure("s", "until it is full, while it rises for sure", _host_memory_left_s),
+    "cpu.iowait": Measure(
+        "1",
+        "part of the last minute that CPUs waited for disks",
+        lambda window: _mean(window, rn.CPU_UTILIZATION, {"cpu.mode": "iowait"}),
+    ),
+    "filesystem.utilization": Measure("1", "the last value", lambda window: _latest(window, rn.FILESYSTEM_UTILIZATION)),
+    "filesystem.time_left": Measure("s", "until it is full, while it fills for sure", _filesystem_left_s),
+    "loss.nonfinite": Measure("{value}", "values in the last minute that are no number", _loss_nonfinite),
+    "loss.ratio": Measure("1", "the loss over the median of the window", _loss_ratio),
+    "loss.improvement": Measure("1", "part by which the loss changed over the window", _loss_improvement),
+    "checkpoint.age": Measure("{interval}", "time since the last one, in usual intervals", _checkpoint_age),
+    "checkpoint.time.ratio": Measure("1", "what the last one took over what is usual", _checkpoint_ratio),
+    "checkpoint.failures": Measure("{checkpoint}", "in the last ten minutes", _checkpoint_failures),
+    "workers.missing": Measure("{process}", "of the loader that feeds the training", _workers_missing),
+}  # fmt: skip
+"""The figures by the name that rules use."""

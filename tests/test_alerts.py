@@ -1,0 +1,452 @@
+"""Alerts: each built-in rule on its cause and on a healthy run, the engine's times, rules of the user's own."""
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from log_builder import MS, SECOND, LogBuilder
+
+from otel_train import names
+from otel_train import resource_names as rn
+from otel_train.alerts.baseline import LONGEST, NEW_NORMAL, Baseline, slope, weighted_median
+from otel_train.alerts.engine import QUIET_AGAIN_S, Engine
+from otel_train.alerts.measures import MEASURES, is_measure
+from otel_train.alerts.replay import replay
+from otel_train.alerts.rules import AlertRuleError, Rule, built_in, rules_in_force
+from otel_train.alerts.watch import Figures, event_of, notification_of
+from otel_train.alerts.window import Window
+from otel_train.alerts.wording import duration, figure, say, size
+from otel_train.resource_names import series
+from otel_train.runlog.layout import EVALUATION
+from otel_train.runlog.storage import Memory
+
+GIB = 1 << 30
+GPU = {"hw__id": "GPU-1", "hw__type": "gpu"}
+UTILIZATION = series(rn.GPU_UTILIZATION, **GPU)
+TEMPERATURE = series(rn.HW_TEMPERATURE, hw__sensor_location="gpu", **GPU)
+
+
+class Run:
+    """A run written down minute by minute: steps of 200 ms, a sample every 5 s, a loss every step."""
+
+    def __init__(self, tmp_path):
+        self.builder = LogBuilder(tmp_path, storage=Memory())
+        self.number = 0
+        self.rows = {
+            UTILIZATION: 0.97,
+            TEMPERATURE: 60,
+            series(rn.GPU_MEMORY_UTILIZATION, **GPU): 0.8,
+            series(rn.GPU_THROTTLED, otel_train__gpu__throttle__reason="hw_thermal_slowdown", **GPU): 0,
+            series(rn.GPU_THROTTLED, otel_train__gpu__throttle__reason="sw_power_cap", **GPU): 0,
+            series(rn.HW_ERRORS, error__type="uncorrected", **GPU): 0,
+            (rn.ALLOCATOR_RETRIES, ()): 0,
+            (rn.CGROUP_MEMORY_UTILIZATION, ()): 0.5,
+            (rn.CGROUP_MEMORY_USAGE, ()): 50 * GIB,
+            (rn.CGROUP_MEMORY_LIMIT, ()): 100 * GIB,
+            series(rn.CPU_UTILIZATION, cpu__mode="iowait"): 0.01,
+            series(rn.FILESYSTEM_UTILIZATION, system__filesystem__mountpoint="/data"): 0.5,
+            series(rn.FILESYSTEM_USAGE, system__filesystem__mountpoint="/data"): 500 * GIB,
+            series(rn.FILESYSTEM_LIMIT, system__filesystem__mountpoint="/data"): 1000 * GIB,
+            (rn.CHILDREN_COUNT, ()): 4,
+        }
+
+    def go(self, seconds, step_ms=200, wait_ms=10, loss=None, rows=None, evaluation=False, samples=32):
+        """Train for so long; ``rows`` replaces samples by values or by functions of the second."""
+        end_ns = self.builder.end_ns + int(seconds * SECOND)
+        sample_ns = self.builder.end_ns
+        while self.builder.end_ns < end_ns:
+            flags = EVALUATION if evaluation else 0
+            waited = ("data_wait", 0, wait_ms * MS)
+            self.builder.step(self.number, step_ms * MS, [waited], samples=samples, flags=flags)
+            value = loss(self.number) if loss else 2.0 * 0.9995**self.number
+            self.builder.scalar(self.number, value)
+            self.number += 1
+            self.sample(sample_ns, rows)
+            sample_ns = max(sample_ns, self.builder.end_ns // (5 * SECOND) * 5 * SECOND)
+        return self
+
+    def rest(self, seconds, rows=None):
+        """Time passes without steps."""
+        start_ns = self.builder.end_ns
+        for second in range(0, int(seconds), 5):
+            self.builder.end_ns = start_ns + second * SECOND
+            self.sample(None, rows)
+        self.builder.end_ns = start_ns + int(seconds * SECOND)
+        return self
+
+    def sample(self, last_ns, rows):
+        now_ns = self.builder.end_ns
+        if last_ns is not None and now_ns // (5 * SECOND) == last_ns // (5 * SECOND):
+            return
+        second = now_ns / SECOND
+        given = {key: value(second) if callable(value) else value for key, value in (rows or {}).items()}
+        self.builder.resources(
+            now_ns, {key: value for key, value in {**self.rows, **given}.items() if value is not None}
+        )
+
+    def fired(self, *rules):
+        """Rule names that fire, and those that are over, in their order; all of them, or some."""
+        found = list(replay(self.builder.log, [*built_in().values()]))
+        return [
+            (each.change.rule.name, "over" if each.change.resolved else "fires")
+            for each in found
+            if not rules or each.change.rule.name in rules
+        ]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run to write down."""
+    return Run(tmp_path)
+
+
+def test_a_healthy_run_says_nothing(run):
+    """Twenty minutes with evaluations, checkpoints, an epoch's end and steps that vary."""
+    for minute in range(20):
+        run.go(50, step_ms=190 + 20 * (minute % 3))
+        if minute % 5 == 4:
+            start_ns = run.builder.end_ns
+            run.rest(8)
+            run.builder.event(names.CHECKPOINT, start_ns, 8 * SECOND, attributes={names.CHECKPOINT_KIND: "save"})
+            start_ns = run.builder.end_ns
+            run.rest(30, rows={UTILIZATION: 0.2})
+            run.builder.event(names.EVALUATION_KIND, start_ns, 30 * SECOND)
+    assert [] == run.fired()
+
+
+CAUSES = {
+    "gpu_idle": lambda run: run.go(240, rows={UTILIZATION: 0.3}).go(120),
+    "host_memory": lambda run: run.go(60, rows={(rn.CGROUP_MEMORY_UTILIZATION, ()): 0.93}).go(60),
+    "host_memory_creep": lambda run: run.go(
+        1500, rows={(rn.CGROUP_MEMORY_USAGE, ()): lambda s: 50 * GIB + s * 30 * (1 << 20)}
+    ).go(1200, rows={(rn.CGROUP_MEMORY_USAGE, ()): 10 * GIB}),
+    "gpu_memory": lambda run: run.go(90, rows={series(rn.GPU_MEMORY_UTILIZATION, **GPU): 0.99}).go(90),
+    "allocator_retries": lambda run: run.go(30, rows={(rn.ALLOCATOR_RETRIES, ()): 9}).go(
+        400, rows={(rn.ALLOCATOR_RETRIES, ()): 9}
+    ),
+    "io_wait": lambda run: run.go(180, rows={series(rn.CPU_UTILIZATION, cpu__mode="iowait"): 0.5}).go(120),
+    "gpu_hot": lambda run: run.go(120, rows={TEMPERATURE: 86}).go(60),
+    "gpu_throttled": lambda run: run.go(
+        90, rows={series(rn.GPU_THROTTLED, otel_train__gpu__throttle__reason="hw_thermal_slowdown", **GPU): 1}
+    ).go(120),
+    "gpu_power_capped": lambda run: run.go(
+        420, rows={series(rn.GPU_THROTTLED, otel_train__gpu__throttle__reason="sw_power_cap", **GPU): 1}
+    ).go(120),
+    "gpu_xid": lambda run: run.go(30, rows={series(rn.GPU_XID, otel_train__gpu__xid__code="79", **GPU): 1}).go(
+        400, rows={series(rn.GPU_XID, otel_train__gpu__xid__code="79", **GPU): 1}
+    ),
+    "gpu_ecc": lambda run: run.go(400, rows={series(rn.HW_ERRORS, error__type="uncorrected", **GPU): 2}),
+    "filesystem_full": lambda run: run.go(
+        60, rows={series(rn.FILESYSTEM_UTILIZATION, system__filesystem__mountpoint="/data"): 0.97}
+    ).go(60),
+    "filesystem_filling": lambda run: run.go(
+        1500,
+        rows={series(rn.FILESYSTEM_USAGE, system__filesystem__mountpoint="/data"): lambda s: (500 + s / 10) * GIB},
+    ).go(1200, rows={series(rn.FILESYSTEM_USAGE, system__filesystem__mountpoint="/data"): 10 * GIB}),
+    "step_time": lambda run: run.go(180, step_ms=360, samples=58).go(120),
+    "throughput": lambda run: run.go(240, step_ms=200, samples=12).go(180),
+    "data_starved": lambda run: run.go(240, wait_ms=90).go(120),
+    "loss_nonfinite": lambda run: run.go(10, loss=lambda step: float("nan")).go(120),
+    "loss_exploding": lambda run: run.go(120, loss=lambda step: 40.0).go(600),
+    "loss_flat": lambda run: run.go(3600, loss=lambda step: 1.0 + 1e-5 * (step % 7)).go(1800),
+    "hang": lambda run: run.rest(120).go(30),
+    "checkpoint_overdue": lambda run: saves(run, 100, 100, 100, 300),
+    "checkpoint_slow": lambda run: saves(run, 100, 100, 100, 100, took_s=(5, 5, 5, 20, 5)),
+    "checkpoint_failed": lambda run: failing_save(run).go(700),
+    "workers_dying": lambda run: workers(run).go(60, rows={(rn.CHILDREN_COUNT, ()): 2}).go(60),
+}
+"""What each rule is for, and how it passes. After five healthy minutes."""
+
+
+def saves(run, *gaps, took_s=(5, 5, 5, 5, 5)):
+    """Checkpoints with so many seconds between them."""
+    for took, gap in zip(took_s, (*gaps, 90), strict=False):
+        start_ns = run.builder.end_ns
+        run.rest(took)
+        run.builder.event(names.CHECKPOINT, start_ns, took * SECOND, attributes={names.CHECKPOINT_KIND: "save"})
+        run.go(gap)
+    return run
+
+
+def failing_save(run):
+    """A checkpoint that raised."""
+    error = {"type": "OSError", "message": "No space left on device"}
+    run.builder.event(names.CHECKPOINT, run.builder.end_ns, SECOND, error=error)
+    return run
+
+
+def workers(run):
+    """A loader with four workers feeds the training."""
+    told = {names.LOADER_TRAINS: True, names.LOADER_WORKERS: 4}
+    run.builder.event(names.DATA_LOADER, run.builder.end_ns, attributes=told)
+    return run
+
+
+@pytest.mark.parametrize("rule", sorted(built_in()))
+def test_each_rule_fires_on_its_cause(run, rule):
+    """Once, and is over once the cause is; and no other rule takes it for its own, but where one thing is two."""
+    CAUSES[rule](run.go(300))
+    assert [(rule, "fires"), (rule, "over")] == run.fired(rule)
+    others = {name for name, _ in run.fired()} - {rule}
+    assert others <= ALSO.get(rule, set())
+
+
+ALSO = {
+    "host_memory_creep": {"loss_flat"},
+    "filesystem_filling": {"filesystem_full", "loss_flat"},
+    "step_time": {"throughput"},
+    "hang": {"throughput", "gpu_idle"},
+    "checkpoint_slow": set(),
+    "loss_flat": set(),
+    "loss_exploding": set(),
+}
+"""What else a cause may be heard of by."""
+
+
+def test_every_rule_has_its_cause():
+    """A rule that no test sets off would be a claim."""
+    assert set(built_in()) == set(CAUSES)
+
+
+def test_an_evaluation_is_no_hang_and_no_slow_step(run):
+    """Steps of an evaluation are nothing to a training's rules; while it goes on, nothing is missing."""
+    run.go(300).go(120, step_ms=900, evaluation=True).go(120)
+    assert [] == run.fired("step_time", "hang", "throughput")
+
+
+def test_what_is_slow_does_not_become_usual(run):
+    """An hour of slow steps is still slow; later on, that is how the run is."""
+    run.go(600).go(3500, step_ms=400)
+    assert [("step_time", "fires")] == run.fired("step_time")
+    run.go(800, step_ms=400)
+    assert [("step_time", "fires"), ("step_time", "over")] == run.fired("step_time")
+
+
+# -- the engine ----------------------------------------------------------------------------------------------------
+
+HOT = Rule("hot", "gpu.temperature", above=80, for_s=20, clear=75, says="{value}")
+
+
+def judge(rule, values, every_s=5.0):
+    """When a rule fires and is over, for a value a tick."""
+    engine = Engine([rule])
+    found = []
+    for tick, value in enumerate(values):
+        given = {} if value is None else {"": value}
+        found += [(tick * every_s, change.resolved, change.tell) for change in engine.evaluate(
+            tick * every_s, lambda _, given=given: given, quiet=False)]  # fmt: skip
+    return found
+
+
+def test_a_condition_has_to_hold():
+    """For its whole time, without a gap; it is over when it is good for as long, below the value that clears it."""
+    assert [] == judge(HOT, [85] * 4 + [70] + [85] * 4)
+    assert [(20, False, True)] == judge(HOT, [85] * 10 + [77] * 10)
+    assert [(20, False, True), (70, True, True)] == judge(HOT, [85] * 10 + [70] * 10)
+
+
+def test_what_is_missing_is_neither():
+    """No value: a firing rule goes on, a pending one has to begin anew after two minutes."""
+    assert [(20, False, True)] == judge(HOT, [85] * 5 + [None] * 50)
+    assert [] == judge(HOT, [85] * 2 + [None] * 30 + [85] * 3)
+
+
+def test_what_flaps_is_told_once():
+    """Recorded each time; somebody is told once in a quarter of an hour, and of its end as often."""
+    found = judge(HOT, ([85] * 8 + [70] * 8) * 20)
+    told = [time for time, resolved, tell in found if tell and not resolved]
+    assert len([1 for _, resolved, _ in found if not resolved]) == 20
+    assert all(later - before >= QUIET_AGAIN_S for before, later in pairwise(told))
+    assert len(told) == len([1 for _, resolved, tell in found if tell and resolved])
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(0, 120)), max_size=80))
+def test_firing_and_over_take_turns(values):
+    """Whatever the values."""
+    resolved = [resolved for _, resolved, _ in judge(HOT, values)]
+    assert resolved == [bool(index % 2) for index in range(len(resolved))]
+
+
+def test_each_thing_by_itself():
+    """Two GPUs are two alerts."""
+    engine = Engine([Rule("hot", "gpu.temperature", above=80)])
+    changes = engine.evaluate(0.0, lambda rule: {"GPU-1": 90, "GPU-2": 70}, quiet=False)
+    changes += engine.evaluate(5.0, lambda rule: {"GPU-1": 90, "GPU-2": 91}, quiet=False)
+    assert ["GPU-1", "GPU-2"] == [change.label for change in changes]
+
+
+# -- statistics ----------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.integers(1, 5)), min_size=1, max_size=30))
+def test_weighted_median(pairs):
+    """As many of the repeated values lie below it as above."""
+    repeated = sorted(value for value, weight in pairs for _ in range(weight))
+    assert repeated[(len(repeated) - 1) // 2] == weighted_median(pairs)
+
+
+@given(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3))
+def test_slope_of_a_line(rise, start):
+    """One value in five may be anything."""
+    points = [(float(t), start + rise * t if t % 5 else 1e9) for t in range(60)]
+    found = slope(points)
+    assert pytest.approx(rise, abs=1e-3) == found[0] or abs(found[0] - rise) < 0.2 * abs(rise) + 1
+
+
+def test_a_baseline_learns_slowly_from_what_is_off():
+    """An hour of it at once becomes usual; less does not."""
+    baseline = Baseline()
+    for _ in range(LONGEST):
+        baseline.learn(1.0)
+    for _ in range(NEW_NORMAL - 1):
+        baseline.learn(3.0)
+    assert 1.0 == baseline.usual
+    baseline.learn(3.0)
+    assert 3.0 == baseline.usual
+
+
+# -- rules of the user's own ---------------------------------------------------------------------------------------
+
+
+def rules_of(tmp_path, text):
+    path = tmp_path / "alerts.yaml"
+    path.write_text(text)
+    return {rule.name: rule for rule in rules_in_force(path)}
+
+
+def test_rules_of_a_file(tmp_path):
+    """A new one, a built-in one changed, one disabled; percentages and times as people write them."""
+    rules = rules_of(tmp_path, """
+alerts:
+  - rule: slow_epoch
+    measure: step.rate
+    below: 12
+    clear: 13.5
+    for: 2m
+    severity: critical
+    says: "{value} samples a second"
+  - rule: gpu_idle
+    below: 20%
+  - rule: loss_flat
+    disabled: true
+  - {rule: fan, measure: "hw.temperature{hw.sensor_location=memory}", above: 95, says: "hot", for: 90}
+""")  # fmt: skip
+    slow = rules["slow_epoch"]
+    assert (12, 13.5, 120, "critical") == (slow.below, slow.clear, slow.for_s, slow.severity)
+    assert (0.2, None, 120) == (rules["gpu_idle"].below, rules["gpu_idle"].clear, rules["gpu_idle"].for_s)
+    assert built_in()["gpu_idle"].do == rules["gpu_idle"].do
+    assert "loss_flat" not in rules
+    assert 90 == rules["fan"].for_s
+    assert set(built_in()) - {"loss_flat"} <= set(rules)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("{rule: a, measure: step.tim, above: 1, says: x}", "line 3: measure is 'step.tim'; allowed are .*step.time"),
+        ("{rule: a, measure: step.time, says: x}", "line 3: the rule 'a' needs either above or below"),
+        ("{rule: a, measure: step.time, above: 1, below: 2, says: x}", "needs either above or below"),
+        ("{rule: a, measure: step.time, above: much, says: x}", "above is 'much'; allowed is a number"),
+        ("{rule: a, measure: step.time, above: .nan, says: x}", "above is nan; allowed is a number"),
+        ("{rule: a, measure: step.time, above: 1, clear: 2, says: x}", "clear is 2; allowed is at most"),
+        ("{rule: a, measure: step.time, above: 1, for: soon, says: x}", "for is 'soon'; allowed is a time: 30s"),
+        ("{rule: a, measure: step.time, above: 1, severity: bad, says: x}", "allowed are info, warning, critical"),
+        ("{rule: a, measure: step.time, above: 1, says: '{what}'}", "says has {what}; allowed are {value}"),
+        ("{rule: a, measure: step.time, above: 1}", "has no says"),
+        ("{rule: a b, measure: step.time, above: 1, says: x}", "allowed is a name of letters"),
+        ("{rule: a, measur: step.time}", "line 3: got 'measur'; allowed are rule, measure"),
+        ("{rule: nobody, disabled: true}", "there is no rule 'nobody' to disable; there are .*gpu_hot"),
+        ("step.time > 3", "line 3: got 'step.time > 3'; allowed is a mapping"),
+    ],
+)
+def test_a_wrong_rule_is_refused_with_its_line(tmp_path, entry, message):
+    """What was got, what is allowed, and where."""
+    with pytest.raises(AlertRuleError, match=message):
+        rules_of(tmp_path, f"alerts:\n  - {{rule: gpu_idle, below: 10%}}\n  - {entry}\n")
+
+
+@pytest.mark.parametrize("text", ["[]", "alert: []", "alerts: {}", "alerts: []\nother: 1", "a: [", "just text"])
+def test_a_file_that_holds_no_rules(tmp_path, text):
+    """Another shape is refused, a file that is missing too."""
+    with pytest.raises(AlertRuleError, match=r"alerts\.yaml"):
+        rules_of(tmp_path, text)
+    with pytest.raises(AlertRuleError, match="cannot be read"):
+        rules_in_force(tmp_path / "nowhere.yaml")
+
+
+def test_the_same_rule_twice(tmp_path):
+    """Said with the line of the first."""
+    with pytest.raises(AlertRuleError, match="line 3: the rule 'gpu_hot' is there already, in line 2"):
+        rules_of(tmp_path, "alerts:\n- {rule: gpu_hot, above: 90}\n- {rule: gpu_hot, above: 91}\n")
+
+
+@pytest.mark.parametrize("name", ["log.", "hw.power{", "power", "", "dl.step.duration"])
+def test_what_is_no_measure(name):
+    """A name that nothing gives a value is refused at the start, not silent for ever."""
+    assert not is_measure(name)
+
+
+def test_measures_by_name(run):
+    """Figures, resource metrics with and without attributes, and logged values."""
+    run.go(200)
+    window = Window(run.builder.log)
+    for second in range(5, 200, 5):
+        window.advance(second * SECOND)
+    figures = Figures(window)
+    assert pytest.approx(0.2) == figures["step.time"]
+    assert pytest.approx(0.05, rel=0.01) == figures["data_wait.share"]
+    assert 60 == figures["hw.temperature{hw.sensor_location=gpu}"]
+    assert 60 == figures["gpu.temperature"]
+    assert 0 < figures["log.loss"] < 2
+    assert "log.accuracy" not in figures
+    assert figures.get("checkpoint.age") is None
+    assert set(figures.keys()) <= set(MEASURES)
+
+
+def test_a_rule_in_python(run):
+    """Its function gets all figures; one that fails is reported, and fires nothing."""
+    both = Rule(
+        "both", "", above=0.5, says="both", predicate=lambda m: m["gpu.temperature"] > 50 and m["step.time"] > 0.1
+    )
+    run.go(60)
+    assert ["both"] == [each.change.rule.name for each in replay(run.builder.log, [both])]
+
+
+# -- words ---------------------------------------------------------------------------------------------------------
+
+
+def test_words():
+    """Figures with units, a label that is empty leaves no gap."""
+    rule = built_in()["gpu_idle"]
+    assert "The GPU has been busy 31 % of the time for 2 min, less than 50 %." == say(rule.says, rule, "", 0.31)
+    assert "Steps take 1.8 times as long as is usual for this run." == say(
+        built_in()["step_time"].says, built_in()["step_time"], "", 1.8
+    )
+    assert ("82 °C", "93 %", "2 h 5 min") == (
+        figure(82, "gpu.temperature"), figure(0.93, "gpu.memory.utilization"), figure(7500, "host.memory.time_left"),
+    )  # fmt: skip
+    assert ["12 ms", "1.5 s", "1 min 30 s", "1 h", "2 d 1 h"] == [
+        duration(seconds) for seconds in (0.012, 1.5, 90, 3600, 176400)
+    ]
+    assert ["512 B", "1.5 KiB", "3 GiB"] == [size(number) for number in (512, 1536, 3 * GIB)]
+
+
+def test_an_alert_is_an_event(run):
+    """With all that a backend, a report or a person wants of it."""
+    CAUSES["gpu_hot"](run.go(300))
+    first, last = replay(run.builder.log, [built_in()["gpu_hot"]])
+    event = event_of(first.change, first.time_ns, first.step)
+    assert names.ALERT == event.kind
+    attributes = event.attributes
+    assert ("gpu_hot", "firing", "warning", "GPU-1") == tuple(
+        attributes[key] for key in (names.ALERT_RULE, names.ALERT_STATE, names.ALERT_SEVERITY, names.ALERT_LABEL)
+    )
+    assert (86, 80) == (attributes[names.ALERT_VALUE], attributes[names.ALERT_THRESHOLD])
+    assert "GPU GPU-1 is at 86 °C." == attributes[names.ALERT_SUMMARY]
+    json.dumps(attributes)
+    over = event_of(last.change, last.time_ns, last.step)
+    assert "resolved" == over.attributes[names.ALERT_STATE]
+    told = notification_of(first.change, "run-a", 3, 12, 1.0)
+    assert ("gpu_hot", False, 3, 86) == (told.rule, told.resolved, told.rank, told.value)
