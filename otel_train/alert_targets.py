@@ -29,8 +29,8 @@ LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 IMPLICIT, STARTTLS, PLAIN = "implicit TLS", "STARTTLS", "plain text"
 
 WEBHOOKS_ALLOWED = (
-    "URLs with https:// or http://, separated by spaces or commas, each with slack+, discord+, teams+ or json+ before it "
-    "where the host does not tell: https://hooks.slack.com/services/…, json+https://example.com/alerts"
+    "URLs with https:// or http://, separated by spaces or commas, each with slack+, discord+, teams+ or json+ before "
+    "it where the host does not tell: https://hooks.slack.com/services/…, json+https://example.com/alerts"
 )
 EMAIL_ALLOWED = (
     "a URL such as smtps://user@mail.example.com/?from=runs@example.com&to=a@example.com,b@example.com; smtp:// for "
