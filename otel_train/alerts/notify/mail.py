@@ -99,6 +99,12 @@ def _reason(error: Exception, timeout_s: float) -> str:
         return f"the server refused the message ({error.smtp_code})"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"no connection: the server's certificate is not trusted (X.509 error {error.verify_code})"
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError) or isinstance(
+        error.__context__, TimeoutError
+    ):  # smtplib hides it behind its own
         return f"no answer in {timeout_s:g} s"
-    return f"no connection: {getattr(error, 'strerror', None) or type(error).__name__}"
+    if isinstance(error, smtplib.SMTPServerDisconnected):
+        return "the server hung up"
+    if isinstance(error, OSError):
+        return f"no connection: {error.strerror or type(error).__name__}"
+    return f"failed with {type(error).__name__}"

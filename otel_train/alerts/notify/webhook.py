@@ -108,7 +108,7 @@ def _session() -> "Session":
 
 
 def _refusal(answer: "Response", url: str) -> str:
-    """The status, and the service's word for it, if it is but a word (Slack: ``no_service``) and not part of the URL."""
+    """The status, and the service's word for it if it is but one (Slack: ``no_service``) and not part of the URL."""
     if 300 <= answer.status_code < 400:
         return f"answered {answer.status_code}, a redirect, which is not followed: give the URL that it leads to"
     beginning = (answer.raw.read(64, decode_content=True) or b"").decode("ascii", "replace")
