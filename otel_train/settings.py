@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from otel_train import alert_targets
+from otel_train.alert_targets import MailTarget, WebhookTarget
 from otel_train.errors import SettingsError
 from otel_train.setting_values import (
     alert_rules,
@@ -39,12 +41,14 @@ PRESETS: dict[str, dict[str, object]] = {"full_monitoring": {"level": "gpu", "pr
 """Settings that a preset gives; any of them can still be given by itself."""
 
 
-def setting(default: Any, parse: Callable[[object], Any], variable: str | None, doc: str) -> Any:
+def setting(
+    default: Any, parse: Callable[[object], Any], variable: str | None, doc: str, *, secret: bool = False
+) -> Any:
     """A field of ``Settings``: its default (or a function that gives it), parser, environment variable and meaning."""
-    metadata = {"parse": parse, "variable": variable, "doc": doc}
+    metadata = {"parse": parse, "variable": variable, "doc": doc, "secret": secret}
     if callable(default):
-        return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+        return field(default_factory=default, repr=not secret, metadata=metadata)
+    return field(default=default, repr=not secret, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -129,14 +133,40 @@ class Settings:
         "http/protobuf (default), or grpc with the extra of that name.",
     )
     headers: dict[str, str] = setting(
-        dict, pairs, "OTEL_EXPORTER_OTLP_HEADERS", "Headers of each request: key=value. Never recorded, never shown."
+        dict,
+        pairs,
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "Headers of each request: key=value. Never recorded, never shown.",
+        secret=True,
     )
     metric_interval_s: float = setting(
         10.0, positive_seconds, "OTEL_METRIC_EXPORT_INTERVAL", "Time between metric points (the variable is in ms)."
     )
+    alert_webhook: tuple[WebhookTarget, ...] = setting(
+        (),
+        alert_targets.webhooks,
+        "OTEL_TRAIN_ALERT_WEBHOOK",
+        "URLs that alerts are posted to: Slack, Discord, Teams or plain JSON; see notifications.md. Never recorded, "
+        "never shown.",
+        secret=True,
+    )
+    alert_email: MailTarget | None = setting(
+        None,
+        alert_targets.mail,
+        "OTEL_TRAIN_ALERT_EMAIL",
+        "Mail server, sender and recipients of alerts: smtps://user@host/?from=…&to=…. Never recorded, never shown.",
+        secret=True,
+    )
+    alert_command: str | None = setting(
+        None,
+        alert_targets.command,
+        "OTEL_TRAIN_ALERT_COMMAND",
+        "Command to run for an alert, which it is given as JSON. Never recorded, never shown.",
+        secret=True,
+    )
 
 
-SECRET = frozenset({"headers"})
+SECRET = frozenset(one.name for one in fields(Settings) if one.metadata["secret"])
 """Settings whose value is neither written to the run log nor shown."""
 
 IN_MILLISECONDS = frozenset({"metric_interval_s"})
@@ -245,8 +275,16 @@ def _read_yaml(variable: str, at: str, environ: Mapping[str, str]) -> Any:
     try:
         text = re.sub(r"\$\{(?:env:)?(\w+)(?::-([^}]*))?\}", value_of, Path(at).expanduser().read_text())
         return yaml.safe_load(text) or {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{variable}={at} cannot be read as YAML: it is wrong{_place(error)}") from None
+    except (OSError, ValueError) as error:
         raise SettingsError(f"{variable}={at} cannot be read as YAML: {error}") from error
+
+
+def _place(error: Exception) -> str:
+    """Where the file is wrong; what stands there may be a secret, and YAML's own error quotes it."""
+    mark = getattr(error, "problem_mark", None)
+    return f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
 
 
 def _entries_of(at: str, content: Any) -> list[Entry]:
@@ -278,7 +316,7 @@ def explain(loaded: Loaded) -> list[tuple[str, str, str, str]]:
 
 
 def _text(value: object) -> str:
-    if value is None or value == {}:
+    if value is None or value in ({}, ()):
         return "-"
     if isinstance(value, dict):
         return ",".join(f"{key}={item}" for key, item in value.items())
