@@ -99,6 +99,8 @@ class Sampling(threading.Thread):
             with guard.guarded("resources"):
                 self.row(now)
             self.cpu_ns = time.thread_time_ns()
+        with guard.guarded("resources"):
+            self.row(time.monotonic())
 
     def read(self, now_s: float) -> Readings:
         """What every source that is due reads."""
@@ -116,17 +118,10 @@ class Sampling(threading.Thread):
             self._write(readings)
 
     def stop(self, timeout_s: float = STOP_S) -> None:
-        """End the thread, then write a last row. A source that hangs is left alone after ``timeout_s``."""
+        """End the thread with a last row. A source that hangs is left alone after ``timeout_s``."""
         self._stopped.set()
         if self.is_alive() and threading.current_thread() is not self:
             self.join(timeout_s)
-        if not self.is_alive():
-            with guard.guarded("resources"):
-                for source in self._sources:
-                    source.due_s = (
-                        min(source.due_s, 0.0) if not source.failures and not source.every_s else source.due_s
-                    )
-                self.row(time.monotonic())
         if self._host_lock is not None:
             self._host_lock.release()
 

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ from otel_train.runlog.layout import EVALUATION, FORMAT_VERSION
 from otel_train.runlog.ranklog import RankLog
 from otel_train.runlog.storage import Memory
 from otel_train.samplers.hardware import describe_hardware
+from otel_train.samplers.sampler import Readings
 from otel_train.sampling import Sampling, host_lock, sources
 from otel_train.settings import Settings, recordable
 from otel_train.software import describe_git, describe_software
@@ -43,6 +45,7 @@ from otel_train.version import __version__
 
 if TYPE_CHECKING:
     from otel_train.alerts.notification import Notification
+    from otel_train.alerts.notify import Delivery
     from otel_train.alerts.watch import Alerts
 
 KEEPER_STOP_S = 0.5
@@ -55,7 +58,13 @@ class Session:
     """One run of this process, from ``init()`` to ``shutdown()``. Any thread may shut it down; twice is once."""
 
     def __init__(
-        self, settings: Settings, providers: dict[str, Any], store: Store, identity: Identity, clock: Clock
+        self,
+        settings: Settings,
+        providers: dict[str, Any],
+        store: Store,
+        identity: Identity,
+        clock: Clock,
+        delivery: "Delivery | None" = None,
     ) -> None:
         self.settings = settings
         self.providers = providers
@@ -80,13 +89,13 @@ class Session:
         self.scalars = Scalars(
             self.recorder, store.scalars, lambda number, name: store.write_name("scalar", number, name)
         )
-        self.alerts = self._make_alerts(settings)
+        self._delivery = delivery
         self._export: Any = None
         self._progress: Any = None
         self._sampling = Sampling(
             sources(identity, self._watched_paths),
             settings.resource_interval_s,
-            store.write_resources,
+            self._write_resources,
             host_lock(identity, self._run_folder(), socket.gethostname()),
         )
         self._keeper = Keeper(
@@ -95,7 +104,7 @@ class Session:
                 (float("inf"), "identity", self._complete_identity),
                 (HEALTH_EVERY_S, "health", self._write_health),
                 (GOVERN_EVERY_S, "governor", lambda: self.levels.govern(RankLog(store).steps)),
-                *([(ALERTS_EVERY_S, "alerts", self.alerts.tick)] if self.alerts is not None else []),
+                (ALERTS_EVERY_S, "alerts", self._watch),
             ]
         )
 
@@ -144,6 +153,9 @@ class Session:
         with guard.guarded("progress"):
             if self._progress is not None:
                 self._progress.stop()
+        with guard.guarded("notifications"):
+            if self._delivery is not None:
+                self._delivery.close(max(deadline - time.monotonic(), 0.0))
         with guard.guarded("run.json"):
             self._write_end(error)
         with guard.guarded("export"):
@@ -216,6 +228,10 @@ class Session:
             folder = Path(str(path)).parent
             self._checkpoint_folders.setdefault(str(folder), folder)
 
+    def _write_resources(self, row: Readings) -> None:
+        """On the run's own clock, as everything else: the calendar's may be set meanwhile."""
+        self.store.write_resources(RankLog(self.store).anchor.to_unix_ns(self.clock()) / 1e9, row)
+
     def _run_folder(self) -> Path | None:
         """The run's, which its ranks share; None where the run is in memory."""
         return None if self.store.location == Memory.location else Path(self.store.location).parent
@@ -236,26 +252,33 @@ class Session:
                 self.recorder.sidelines.left_out,
                 self._export.failures if self._export is not None else {},
                 self.levels.told(),
-                self.alerts.active() if self.alerts is not None else {},
+                self.alerts.active() if "alerts" in vars(self) and self.alerts is not None else {},
             )
         )
 
-    def _make_alerts(self, settings: Settings) -> "Alerts | None":
-        """Raises ``SettingsError`` for a wrong rule."""
-        if settings.alerts is False:
+    @cached_property
+    def alerts(self) -> "Alerts | None":
+        """What watches the run; made on the keeper's thread, since it takes 50 ms. None where it is turned off."""
+        if self.settings.alerts is False:
             return None
         from otel_train.alerts.rules import rules_in_force
         from otel_train.alerts.watch import Alerts, Claims, Watch
 
-        rules = rules_in_force(None if settings.alerts is True else settings.alerts, predicates())
+        at = None if self.settings.alerts is True else self.settings.alerts
+        watch = Watch(RankLog(self.store), rules_in_force(at, predicates()), self._is_disturbed)
         folder = self._run_folder()
         claims = Claims(None if folder is None else folder / "alerts")
-        watch = Watch(RankLog(self.store), rules, self._is_disturbed)
         run_id, rank = self.identity.run_id, self.identity.rank
         return Alerts(watch, self.clock, self.store.write_event, self._notify, claims, run_id, rank)
 
+    def _watch(self) -> None:
+        if self.alerts is not None:
+            self.alerts.tick()
+
     def _notify(self, notification: "Notification") -> None:
         """Tell those who want to be told."""
+        if self._delivery is not None:
+            self._delivery.send(notification)
 
     def _is_disturbed(self) -> bool:
         """Is the training in an evaluation or a checkpoint now? Read from another thread, at any moment."""
@@ -314,13 +337,27 @@ class Session:
 def begin(settings: Settings, providers: dict[str, Any], clock: Clock, store: Store | None = None) -> Session:
     """Put a run together and start it; ``store`` where it is not to be on disk. Raises ``OSError`` without memory."""
     guard.forget()
+    delivery = _examined(settings)
     identity = identify(run_id=settings.run_id)
     if store is None:
         store, run_id = open_store(settings.dir, identity.run_id, identity.rank, settings.max_disk)
         identity = Identity(run_id, identity.rank, identity.local_rank, identity.world_size, identity.launcher)
-    session = Session(settings, providers, store, identity, clock)
+    session = Session(settings, providers, store, identity, clock, delivery)
     session.start()
     return session
+
+
+def _examined(settings: Settings) -> "Delivery | None":
+    """Whoever is to be told of alerts; and a look at the rules of a file. Raises ``SettingsError``."""
+    if isinstance(settings.alerts, Path):
+        from otel_train.alerts.rules import rules_in_force
+
+        rules_in_force(settings.alerts)
+    if not (settings.alert_webhook or settings.alert_email or settings.alert_command):
+        return None
+    from otel_train.alerts.notify import Delivery, ways
+
+    return Delivery(ways(settings))
 
 
 def is_being_spawned() -> bool:

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -116,14 +115,14 @@ class Store:
         """Write ``run.json`` anew."""
         self.replace(RUN_JSON, json.dumps(identity, indent=1, default=str).encode() + b"\n")
 
-    def write_resources(self, row: Mapping[Series, float]) -> None:
-        """Add a row to ``resources.csv``, as of now; when the disk refuses it, to memory."""
+    def write_resources(self, unix_s: float, row: Mapping[Series, float]) -> None:
+        """Add a row to ``resources.csv``; when the disk refuses it, to memory."""
         try:
-            self._resources.write(time.time(), row)
+            self._resources.write(unix_s, row)
         except OSError as error:
             self._moved(error)
             self._resources = ResourceWriter(self._memory, self._share("resources"))
-            self._resources.write(time.time(), row)
+            self._resources.write(unix_s, row)
 
     def check(self) -> None:
         """Notice that the folder was removed: what is mapped goes on, new files will be made in memory."""

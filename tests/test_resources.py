@@ -227,7 +227,8 @@ def test_the_thread_writes_rows_and_a_last_one():
     assert third.wait(30)
     sampling.stop()
     assert not sampling.is_alive()
-    assert {"otel_train.resources", threading.current_thread().name} == threads
+    assert {"otel_train.resources"} == threads
+    assert len(rows) >= 4
     assert sampling.cpu_ns > 0
 
 
@@ -249,6 +250,7 @@ def test_a_source_that_hangs_holds_up_nothing():
     assert [] == rows
     release.set()
     sampling.join(30)
+    assert not sampling.is_alive()
 
 
 def test_the_host_is_sampled_once(tmp_path):

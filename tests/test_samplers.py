@@ -137,13 +137,13 @@ V2 = {
 
 
 def test_cgroup_version_2(tmp_path):
-    """What files take that can be given back is not used; the tightest limit around counts; totals from the start."""
+    """The group nearest to its limit counts, with its neighbours' memory; totals from the start."""
     root = tree(tmp_path, V2)
     sampler = CgroupSampler(root / "proc", root / "cgroup")
     first = sampler.sample()
-    assert 600 == value(first, names.CGROUP_MEMORY_USAGE)
+    assert 800 == value(first, names.CGROUP_MEMORY_USAGE)
     assert 1000 == value(first, names.CGROUP_MEMORY_LIMIT)
-    assert 0.6 == value(first, names.CGROUP_MEMORY_UTILIZATION)
+    assert 0.8 == value(first, names.CGROUP_MEMORY_UTILIZATION)
     assert 1.5 == value(first, names.CGROUP_CPU_LIMIT)
     assert 0 == value(first, names.CGROUP_OOM_KILLS)
     group = root / "cgroup/kubepods/pod7/main"

@@ -13,6 +13,14 @@ UNLIMITED_V1 = 1 << 60
 """Version 1 says that there is no limit by a number near 2**63."""
 
 
+MEMORY = {
+    1: ("memory.usage_in_bytes", "total_inactive_file", "memory.limit_in_bytes"),
+    2: ("memory.current", "inactive_file", "memory.max"),
+}
+"""By version: the file with what is used, the line of ``memory.stat`` for what goes back, the file of the limit."""
+KILLS = {1: "memory.oom_control", 2: "memory.events"}
+
+
 class CgroupSampler:
     """0.2 ms. Raises ``SamplerUnavailable`` where the process is in none that can be read."""
 
@@ -21,39 +29,35 @@ class CgroupSampler:
         self._version, self._folders = find(proc, sys)
 
     def sample(self) -> Readings:
-        """What can be read of memory and CPU. A limit is the tightest of the group and of those around it."""
-        return {**(self._memory_v2() if self._version == 2 else self._memory_v1()), **self._cpu()}
+        """What can be read of memory and CPU. The limit of CPUs is the tightest of the group and of those around it."""
+        return {**self._memory(), **self._cpu()}
 
-    def _memory_v2(self) -> Readings:
-        folders = self._folders["memory"]
-        usage = number(folders[0] / "memory.current")
-        inactive = keyed(folders[0] / "memory.stat").get("inactive_file", 0)
-        limits = [number(folder / "memory.max") for folder in folders]
-        kills = keyed(folders[0] / "memory.events").get("oom_kill")
-        return self._memory(usage, inactive, [limit for limit in limits if limit is not None], kills)
-
-    def _memory_v1(self) -> Readings:
-        folders = self._folders.get("memory")
-        if folders is None:
+    def _memory(self) -> Readings:
+        """Of the group that is nearest to its limit: a group around the process's counts its neighbours too."""
+        folders = self._folders.get("memory", [])
+        found = [group for group in map(self._group, folders) if group is not None]
+        limited = [group for group in found if group[1]]
+        if not found:
             return {}
-        usage = number(folders[0] / "memory.usage_in_bytes")
-        inactive = keyed(folders[0] / "memory.stat").get("total_inactive_file", 0)
-        limits = [number(folder / "memory.limit_in_bytes") for folder in folders]
-        kills = keyed(folders[0] / "memory.oom_control").get("oom_kill")
-        return self._memory(usage, inactive, [limit for limit in limits if limit and limit < UNLIMITED_V1], kills)
-
-    def _memory(self, usage: int | None, inactive: int, limits: list[int], kills: int | None) -> Readings:
-        readings: Readings = {}
-        if usage is not None:
-            used = max(usage - inactive, 0)  # what files take that nobody has used lately is given back at once
-            readings[names.CGROUP_MEMORY_USAGE, ()] = used
-            if limits:
-                readings[names.CGROUP_MEMORY_LIMIT, ()] = min(limits)
-                readings[names.CGROUP_MEMORY_UTILIZATION, ()] = used / min(limits) if min(limits) else 1.0
+        used, limit = max(limited, key=lambda group: group[0] / group[1]) if limited else found[0]
+        readings: Readings = {(names.CGROUP_MEMORY_USAGE, ()): used}
+        if limit:
+            readings[names.CGROUP_MEMORY_LIMIT, ()] = limit
+            readings[names.CGROUP_MEMORY_UTILIZATION, ()] = used / limit
+        kills = keyed(folders[0] / KILLS[self._version]).get("oom_kill")
         if kills is not None:
-            key = (names.CGROUP_OOM_KILLS, ())
-            readings[key] = self._totals.since_first(key, kills)
+            readings[names.CGROUP_OOM_KILLS, ()] = self._totals.since_first(names.CGROUP_OOM_KILLS, kills)
         return readings
+
+    def _group(self, folder: Path) -> tuple[int, int] | None:
+        """Bytes in use, without what files take that nobody has used lately: that is given back at once; and its limit,
+        0 without one."""
+        usage, cached, limit = MEMORY[self._version]
+        used = number(folder / usage)
+        if used is None:
+            return None
+        allowed = number(folder / limit) or 0
+        return max(used - keyed(folder / "memory.stat").get(cached, 0), 0), allowed if allowed < UNLIMITED_V1 else 0
 
     def _cpu(self) -> Readings:
         readings: Readings = {}

@@ -123,7 +123,6 @@ def test_machine_is_described(run, cuda):
     gpus = [(gpu["model"], gpu["uuid"], identity["hardware"]["driver"]) for gpu in identity["hardware"]["gpus"]]
     print(identity["hardware"], identity["software"])
     assert [tuple(line.split(", ")) for line in listed] == gpus
-    rows = (run.path / "resources.csv").read_text().splitlines()
-    print("\n".join(rows))
-    allocated = dict(zip(rows[0].split(","), rows[-1].split(","), strict=True))["torch.cuda.memory.allocated"]
-    assert kept.nbytes <= int(allocated)
+    rows = [row for _, row, _ in RankLog.open(run.path).resources()]
+    print(rows[-1])
+    assert kept.nbytes <= rows[-1]["torch.cuda.memory.allocated", ()]
