@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shlex
 import subprocess
 import sys
@@ -112,6 +113,26 @@ def test_endless_output_is_not_kept():
     """However much a command prints, its end is what is shown, and no memory is taken for the rest."""
     program = "import sys\nfor n in range(300_000): print('line', n)\nsys.exit(3)"
     assert "ended with code 3: line 299997 | line 299998 | line 299999" == failure(Command(python(program)))
+
+
+def test_one_long_line_shows_its_end():
+    """Without the beginning, where an argument may be cut in two."""
+    program = "import sys; print(sys.argv[1] * 5000 + 'end'); sys.exit(1)"
+    said = failure(Command(python(program, SECRET)))
+    assert ("(hidden)(hidden)end", True) == (said[-19:], len(said) < 1100)
+
+
+def test_beside_many_open_files():
+    """More than 1024 descriptors, beyond what select() knows, are no hindrance."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    many = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        assert "ended with code 1 and printed nothing" == failure(Command("false"))
+    finally:
+        for descriptor in many:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_command_that_hangs_is_killed_with_all_it_started(tmp_path):
