@@ -169,6 +169,48 @@ def test_a_forked_child_sends_nothing():
     assert [1] == [one.step for one in kept.got]
 
 
+def test_where_no_thread_can_be_had(monkeypatch, caplog):
+    """The notification waits for the next one, which tries again; if none ever can, the end says so."""
+    start, full = threading.Thread.start, [True]
+
+    def starts(thread):
+        if full[0]:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", starts)
+    kept, unlucky = Kept(), Kept("unlucky")
+    delivery, other = Delivery([kept]), Delivery([unlucky])
+    delivery.send(notification(step=1))
+    other.send(notification())
+    other.close(1)
+    full[0] = False
+    delivery.send(notification(step=2))
+    delivery.close(10)
+    assert [1, 2] == [one.step for one in kept.got]
+    assert ["the unlucky had not taken 1 notification when the run ended; the alerts are in the run's record"] == [
+        record.getMessage() for record in caplog.records
+    ]
+
+
+def test_a_notification_of_the_last_moment(tmp_path):
+    """When the interpreter ends it is delivered, or, in a Python that starts no thread then, said to be lost."""
+    to = tmp_path / "got"
+    program = f"""
+import atexit, sys
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+from notify_servers import notification
+from otel_train.alerts.notify import Delivery, ways
+from otel_train.settings import load
+delivery = Delivery(ways(load({{"alert_command": "touch {to}"}})))
+atexit.register(lambda: (delivery.send(notification()), delivery.close(20)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert 0 == done.returncode, done.stderr
+    assert "Traceback" not in done.stderr
+    assert to.exists() != ("had not taken 1 notification" in done.stderr)
+
+
 def test_many_callers():
     """Notifications from several threads all arrive."""
     kept = Kept()
@@ -369,8 +411,11 @@ def test_all_of_it_together(caplog, tmp_path):
         delivery = Delivery(made)
         with caplog.at_level(logging.DEBUG):
             delivery.send(notification())
-            assert hanging.arrived.wait(10)
-            delivery.close(3)
+            assert hanging.arrived.wait(20)
+            until = time.monotonic() + 20
+            while not (delivery.sent and delivery.failed) and time.monotonic() < until:
+                os.sched_yield()
+            delivery.close(0.1)
     assert to.exists()
     assert "Slack webhook: a notification did not arrive: answered 404: no_team" in caplog.text
     assert "the JSON webhook had not taken 1 notification when the run ended" in caplog.text

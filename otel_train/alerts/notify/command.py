@@ -30,8 +30,8 @@ WITHHELD = ("OTEL_TRAIN_ALERT_WEBHOOK", "OTEL_TRAIN_ALERT_EMAIL", "OTEL_TRAIN_AL
 LONGEST_VARIABLE = 8192
 """Bytes; the system takes 128 KiB each. The JSON has all."""
 
-TAIL_BYTES, TAIL_LINES = 2048, 3
-"""What is kept of a command's output, to say why it failed."""
+TAIL_BYTES, TAIL_LINES, TAIL_SHOWN = 8192, 3, 1000
+"""What is kept of a command's output, and how many lines and characters of it are shown, to say why it failed."""
 
 PIPE_BYTES = 65536
 
@@ -74,15 +74,16 @@ class Command:
     def stop(self) -> None:
         """Kill what runs; what starts meanwhile is killed too. Does not wait."""
         self._stopped = True  # before the process is looked at: who starts one looks at it after
-        if self._process is not None:
-            _kill(self._process)
+        process = self._process
+        if process is not None:
+            _kill(process)
 
     def _start(self, content: bytes, environment: Mapping[str, bytes]) -> "subprocess.Popen[bytes]":
         # in memory, not a pipe that the command may leave full, nor a file: the disk may be what the alert is about
         with os.fdopen(os.memfd_create("otel_train.alert"), "w+b") as stdin:
             stdin.write(content)
             stdin.seek(0)
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 self._words,
                 stdin=stdin,
                 stdout=subprocess.PIPE,
@@ -91,9 +92,10 @@ class Command:
                 start_new_session=True,
                 close_fds=True,
             )
+        self._process = process
         if self._stopped:
-            _kill(self._process)
-        return self._process
+            _kill(process)
+        return process
 
     def _wait(self, process: "subprocess.Popen[bytes]", deadline: float) -> bytes | None:
         """The end of what the command printed; None where it has not ended by ``deadline``.
@@ -101,12 +103,14 @@ class Command:
         It is over when it has ended itself, not when its output is closed: what it left behind may hold that open.
         """
         assert process.stdout is not None
+        output = select.poll()  # not select: a training has more than 1024 files open before long
+        output.register(process.stdout, select.POLLIN)
         tail, is_open, is_over = b"", True, False
         while not is_over and time.monotonic() < deadline:
             is_over = process.poll() is not None
             if not is_open:
                 time.sleep(0 if is_over else LOOK_EVERY_S)
-            elif select.select([process.stdout], [], [], 0 if is_over else LOOK_EVERY_S)[0]:
+            elif output.poll(0 if is_over else 1000 * LOOK_EVERY_S):
                 piece = os.read(process.stdout.fileno(), PIPE_BYTES)  # after its end: once, the whole pipe
                 tail, is_open = (tail + piece)[-TAIL_BYTES:], bool(piece)
         return tail if is_over else None
@@ -130,7 +134,7 @@ class Command:
             if len(word) >= 8:  # an argument may be a secret; a command that fails likes to quote it
                 text = text.replace(word, "(hidden)")
         lines = [line.strip() for line in text.splitlines() if line.strip()][-TAIL_LINES:]
-        return f"{how}: {' | '.join(lines)}" if lines else f"{how} and printed nothing"
+        return f"{how}: {' | '.join(lines)[-TAIL_SHOWN:]}" if lines else f"{how} and printed nothing"
 
 
 def variables(content: Mapping[str, object], environ: Mapping[str, str]) -> dict[str, bytes]:

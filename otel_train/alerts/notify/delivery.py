@@ -84,9 +84,16 @@ class _Outbox:
             self._waiting.append(notification)
             self._changed.notify()
             if self._thread is None:
-                thread = threading.Thread(target=self._run, name=f"otel_train.notify {self.way.name}", daemon=True)
-                thread.start()  # raises where the system has no more threads: then the next one tries again
-                self._thread = thread
+                self._thread = self._started()
+
+    def _started(self) -> threading.Thread | None:
+        """The way's thread. None where none is to be had: the next notification tries again, the end tells the rest."""
+        thread = threading.Thread(target=self._run, name=f"otel_train.notify {self.way.name}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads in this container; or Python 3.12, which starts none in atexit
+            return None
+        return thread
 
     def finish(self) -> None:
         """No more comes: the thread ends when the queue is empty."""
