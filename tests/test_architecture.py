@@ -32,6 +32,8 @@ ALLOWED = {
     "opentelemetry": ("sinks/", "export/", "instrumentor"),
     "wrapt": ("instrumentation",),
     "pyarrow": ("tables",),
+    "matplotlib": ("report/plot",),
+    "requests": ("alerts/notify/",),
     "yaml": ("settings", "alerts/rules"),
     "click": ("cli/",),
     "rich": ("report/", "cli/", "live"),
