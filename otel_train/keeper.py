@@ -25,7 +25,10 @@ ALERTS_EVERY_S = 5.0
 
 
 class Keeper(threading.Thread):
-    """Calls each of its duties at its pace until told to stop. A duty that fails is reported, and called again."""
+    """Calls each of its duties at its pace until told to stop. A duty that fails is reported, and called again.
+
+    What is done once, and at every tick, is done at once; the rest for the first time when its time is over.
+    """
 
     def __init__(self, duties: list[tuple[float, str, Callable[[], None]]]) -> None:
         super().__init__(name="otel_train.keeper", daemon=True)
@@ -35,9 +38,13 @@ class Keeper(threading.Thread):
         """CPU time of this thread, as of its last round."""
 
     def run(self) -> None:
-        due = [0.0] * len(self._duties)
-        while not self._stopped.wait(TICK_S if any(due) else 0):
-            now = time.monotonic()
+        begun = time.monotonic()
+        due = [
+            begun + every_s if every_s > TICK_S and every_s < float("inf") else 0.0 for every_s, _, _ in self._duties
+        ]
+        pause_s = 0.0
+        while not self._stopped.wait(pause_s):
+            now, pause_s = time.monotonic(), TICK_S
             for index, (every_s, site, duty) in enumerate(self._duties):
                 if now >= due[index]:
                     due[index] = now + every_s

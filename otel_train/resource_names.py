@@ -222,7 +222,7 @@ def series_of(column_name: str) -> Series:
 
 
 def _escape(value: str) -> str:
-    return re.sub(r"[%;={}\r\n]", lambda match: f"%{ord(match[0]):02X}", value)
+    return re.sub(r"[%;={}\x00-\x1f]", lambda match: f"%{ord(match[0]):02X}", value)
 
 
 def _unescape(value: str) -> str:

@@ -266,3 +266,24 @@ def test_replay_says_when(tmp_path):
     assert "Run run-a" == lines[0]
     assert any(line.startswith("rank 0, after 2 min 50 s, step ") and "gpu_hot warning. GPU GPU-1 is at 90 °C" in line for line in lines), lines  # noqa: E501  # fmt: skip
     assert any("gpu_hot over" in line for line in lines)
+
+
+def test_the_report_names_what_fired(tmp_path):
+    """How often, for how long, what it said; what is not over at the end, too."""
+    builder = alerting(tmp_path)
+    attributes = {names.ALERT_RULE: "hang", names.ALERT_STATE: names.FIRING, names.ALERT_SUMMARY: "Nothing happens."}
+    builder.event(names.ALERT, builder.end_ns, attributes=attributes)
+    shown = CliRunner().invoke(group, ["report", "run-a", "--dir", str(tmp_path)])
+    lines = [line.strip() for line in shown.output.splitlines()]
+    assert "gpu_hot, 15.0 s in all: It is hot." in lines
+    assert "hang, not over at the end: Nothing happens." in lines
+    told = json.loads(CliRunner().invoke(group, ["report", "run-a", "--json", "--dir", str(tmp_path)]).output)
+    hot = next(found for key, found in _all(told, "alerts") if key == "gpu_hot")
+    assert (1, 15.0, 0) == (hot["count"], hot["time_s"], hot["firing"])
+
+
+def _all(content, key):
+    """Items of every mapping of that name, however deep."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            yield from value.items() if name == key else _all(value, key)

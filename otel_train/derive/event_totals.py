@@ -90,6 +90,41 @@ class ErrorTotal:
 
 
 @dataclass
+class AlertTotal:
+    """One rule: how often it fired, and for how long. Things that it is about (GPUs, file systems) count each."""
+
+    severity: str = ""
+    count: int = 0
+    time_s: float = 0.0
+    """Of those that are over."""
+    firing: int = 0
+    """Of those, how many were not over at the record's end."""
+    last: str = ""
+    """What the last one said."""
+    since_ns: dict[str, int] = field(default_factory=dict, repr=False)
+
+    def add(self, event: Event) -> None:
+        """Add one event of kind ``alert``."""
+        told = event.attributes
+        label = str(told.get(names.ALERT_LABEL, ""))
+        if told.get(names.ALERT_STATE) == names.RESOLVED:
+            since_ns = self.since_ns.pop(label, None)
+            self.time_s += (event.start_ns - since_ns) / 1e9 if since_ns is not None else 0.0
+        else:
+            self.count += 1
+            self.severity, self.last = str(told.get(names.ALERT_SEVERITY, "")), str(told.get(names.ALERT_SUMMARY, ""))
+            self.since_ns[label] = event.start_ns
+        self.firing = len(self.since_ns)
+
+    def merge(self, other: "AlertTotal") -> None:
+        """Add another rank's."""
+        self.count, self.time_s, self.firing = (
+            self.count + other.count, self.time_s + other.time_s, self.firing + other.firing
+        )  # fmt: skip
+        self.last = other.last or self.last
+
+
+@dataclass
 class EventScan:
     """What one rank's events come to."""
 
@@ -104,6 +139,8 @@ class EventScan:
     outside: dict[str, PhaseTotal] = field(default_factory=dict)
     """Phases outside steps or on other threads, by name."""
     errors: dict[tuple[str, str | None], ErrorTotal] = field(default_factory=dict)
+    alerts: dict[str, AlertTotal] = field(default_factory=dict)
+    """By rule."""
     others: dict[str, SpanTotal] = field(default_factory=dict)
     """Events of every other kind, those of later versions too."""
     loading: dict[bool, DataLoading] = field(default_factory=dict)
@@ -225,6 +262,10 @@ def _add_loading(scan: EventScan, event: Event) -> None:
     scan.loading.setdefault(trains, DataLoading()).add(event)
 
 
+def _add_alert(scan: EventScan, event: Event) -> None:
+    scan.alerts.setdefault(str(event.attributes.get(names.ALERT_RULE, "?")), AlertTotal()).add(event)
+
+
 def _add_nothing(scan: EventScan, event: Event) -> None:
     """Running totals are metrics, and nothing that a report counts."""
 
@@ -240,4 +281,5 @@ _ADD: dict[str, Callable[[EventScan, Event], None]] = {
     names.HEALTH: _add_health,
     names.DATA_LOADER: _add_loading,
     names.COLLECTIVES: _add_nothing,
+    names.ALERT: _add_alert,
 }

@@ -76,6 +76,10 @@ def summary_as_dict(summary: Summary) -> dict[str, Any]:
         "checkpoints": {kind: _checkpoint(total) for kind, total in summary.checkpoints.items()},
         "timed": {name: asdict(total) for name, total in summary.timed.items()},
         "phases_outside_steps": {name: asdict(total) for name, total in summary.outside_phases.items()},
+        "alerts": {
+            rule: {key: value for key, value in asdict(total).items() if key != "since_ns"}
+            for rule, total in summary.alerts.items()
+        },
         "other_events": {kind: asdict(total) for kind, total in summary.other_events.items()},
         "scalars": {name: _scalar(total) for name, total in summary.scalars.items()},
         "resources": {

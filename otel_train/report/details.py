@@ -104,6 +104,23 @@ def slowest_steps(run: RunSummary) -> RenderableType | None:
     return table
 
 
+ALERT_STYLES = {"info": "cyan", "warning": "yellow", "critical": "red"}
+
+
+def alerts(summary: Summary) -> RenderableType | None:
+    """The rules that fired: how often, for how long, and what the last one said."""
+    if not summary.alerts:
+        return None
+    lines = [Text("Alerts", style="bold")]
+    for rule, total in summary.alerts.items():
+        times = f" {total.count:,} times" if total.count > 1 else ""
+        long = f", {text.seconds(total.time_s)} in all" if total.time_s else ""
+        still = ", not over at the end" if total.firing else ""
+        style = ALERT_STYLES.get(total.severity, "")
+        lines.append(Text.assemble("  ", (rule, style), f"{times}{long}{still}: {total.last}"))
+    return Group(*lines)
+
+
 def errors(summary: Summary) -> RenderableType | None:
     """What failed."""
     if not summary.errors and not summary.counts.failed:

@@ -29,7 +29,7 @@ def render(run: RunSummary, console: Console, brief: bool = False) -> Renderable
     ]
     if not brief:
         parts += [details.events(run.merged), details.slowest_steps(run)]
-    parts.append(details.errors(run.merged))
+    parts += [details.alerts(run.merged), details.errors(run.merged)]
     if not brief:
         parts += [details.machine(run), details.ourselves(run.merged)]
     shown = [part for part in parts if part is not None]
