@@ -12,12 +12,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from otel_train import active, guard, names
-from otel_train.alerts.predicates import predicates
 from otel_train.clock import Anchor, Clock
 from otel_train.errors import OtelTrainError
 from otel_train.identity import Identity, describe_process, identify, script_name
@@ -32,9 +30,8 @@ from otel_train.recorder.implied import ImpliedSteps
 from otel_train.recorder.scalars import Scalars
 from otel_train.recorder.signals import signals
 from otel_train.runlog.events import Event
-from otel_train.runlog.layout import EVALUATION, FORMAT_VERSION
+from otel_train.runlog.layout import FORMAT_VERSION
 from otel_train.runlog.ranklog import RankLog
-from otel_train.runlog.storage import Memory
 from otel_train.samplers.hardware import describe_hardware
 from otel_train.samplers.sampler import Readings
 from otel_train.sampling import Sampling, host_lock, sources
@@ -42,11 +39,10 @@ from otel_train.settings import Settings, recordable
 from otel_train.software import describe_git, describe_software
 from otel_train.store import Store, open_store
 from otel_train.version import __version__
+from otel_train.watching import Watching, delivery_of
 
 if TYPE_CHECKING:
-    from otel_train.alerts.notification import Notification
     from otel_train.alerts.notify import Delivery
-    from otel_train.alerts.watch import Alerts
 
 KEEPER_STOP_S = 0.5
 
@@ -89,14 +85,14 @@ class Session:
         self.scalars = Scalars(
             self.recorder, store.scalars, lambda number, name: store.write_name("scalar", number, name)
         )
-        self._delivery = delivery
+        self.alerts = Watching(settings, store, clock, identity, self.recorder.state, delivery)
         self._export: Any = None
         self._progress: Any = None
         self._sampling = Sampling(
             sources(identity, self._watched_paths),
             settings.resource_interval_s,
             self._write_resources,
-            host_lock(identity, self._run_folder(), socket.gethostname()),
+            host_lock(identity, store.run_folder, socket.gethostname()),
         )
         self._keeper = Keeper(
             [
@@ -104,7 +100,7 @@ class Session:
                 (float("inf"), "identity", self._complete_identity),
                 (HEALTH_EVERY_S, "health", self._write_health),
                 (GOVERN_EVERY_S, "governor", lambda: self.levels.govern(RankLog(store).steps)),
-                (ALERTS_EVERY_S, "alerts", self._watch),
+                (ALERTS_EVERY_S, "alerts", self.alerts.tick),
             ]
         )
 
@@ -154,8 +150,7 @@ class Session:
             if self._progress is not None:
                 self._progress.stop()
         with guard.guarded("notifications"):
-            if self._delivery is not None:
-                self._delivery.close(max(deadline - time.monotonic(), 0.0))
+            self.alerts.close(max(deadline - time.monotonic(), 0.0))
         with guard.guarded("run.json"):
             self._write_end(error)
         with guard.guarded("export"):
@@ -232,13 +227,9 @@ class Session:
         """On the run's own clock, as everything else: the calendar's may be set meanwhile."""
         self.store.write_resources(RankLog(self.store).anchor.to_unix_ns(self.clock()) / 1e9, row)
 
-    def _run_folder(self) -> Path | None:
-        """The run's, which its ranks share; None where the run is in memory."""
-        return None if self.store.location == Memory.location else Path(self.store.location).parent
-
     def _watched_paths(self) -> list[Path]:
         """The file systems that the run writes to: its record's, and those of its checkpoints."""
-        folder = self._run_folder()
+        folder = self.store.run_folder
         return [*([folder] if folder is not None else []), *self._checkpoint_folders.values()]
 
     def _write_health(self) -> None:
@@ -252,38 +243,9 @@ class Session:
                 self.recorder.sidelines.left_out,
                 self._export.failures if self._export is not None else {},
                 self.levels.told(),
-                self.alerts.active() if "alerts" in vars(self) and self.alerts is not None else {},
+                self.alerts.active(),
             )
         )
-
-    @cached_property
-    def alerts(self) -> "Alerts | None":
-        """What watches the run; made on the keeper's thread, since it takes 50 ms. None where it is turned off."""
-        if self.settings.alerts is False:
-            return None
-        from otel_train.alerts.rules import rules_in_force
-        from otel_train.alerts.watch import Alerts, Claims, Watch
-
-        at = None if self.settings.alerts is True else self.settings.alerts
-        watch = Watch(RankLog(self.store), rules_in_force(at, predicates()), self._is_disturbed)
-        folder = self._run_folder()
-        claims = Claims(None if folder is None else folder / "alerts")
-        run_id, rank = self.identity.run_id, self.identity.rank
-        return Alerts(watch, self.clock, self.store.write_event, self._notify, claims, run_id, rank)
-
-    def _watch(self) -> None:
-        if self.alerts is not None:
-            self.alerts.tick()
-
-    def _notify(self, notification: "Notification") -> None:
-        """Tell those who want to be told."""
-        if self._delivery is not None:
-            self._delivery.send(notification)
-
-    def _is_disturbed(self) -> bool:
-        """Is the training in an evaluation or a checkpoint now? Read from another thread, at any moment."""
-        state = self.recorder.state
-        return bool(active.going_on or state.flags & EVALUATION or state.tried or state.evaluation)
 
     def _write_reports(self) -> None:
         for report in tuple(signals.reports):
@@ -337,7 +299,7 @@ class Session:
 def begin(settings: Settings, providers: dict[str, Any], clock: Clock, store: Store | None = None) -> Session:
     """Put a run together and start it; ``store`` where it is not to be on disk. Raises ``OSError`` without memory."""
     guard.forget()
-    delivery = _examined(settings)
+    delivery = delivery_of(settings)
     identity = identify(run_id=settings.run_id)
     if store is None:
         store, run_id = open_store(settings.dir, identity.run_id, identity.rank, settings.max_disk)
@@ -345,19 +307,6 @@ def begin(settings: Settings, providers: dict[str, Any], clock: Clock, store: St
     session = Session(settings, providers, store, identity, clock, delivery)
     session.start()
     return session
-
-
-def _examined(settings: Settings) -> "Delivery | None":
-    """Whoever is to be told of alerts; and a look at the rules of a file. Raises ``SettingsError``."""
-    if isinstance(settings.alerts, Path):
-        from otel_train.alerts.rules import rules_in_force
-
-        rules_in_force(settings.alerts)
-    if not (settings.alert_webhook or settings.alert_email or settings.alert_command):
-        return None
-    from otel_train.alerts.notify import Delivery, ways
-
-    return Delivery(ways(settings))
 
 
 def is_being_spawned() -> bool:

@@ -42,6 +42,11 @@ class Store:
         """Where the home is: a path, or ``memory``."""
         return self._home.location
 
+    @property
+    def run_folder(self) -> Path | None:
+        """The run's folder, which its ranks share; None where the run is in memory."""
+        return self._home.path.parent if isinstance(self._home, Folder) else None
+
     def create_mapped(self, name: str, size: int) -> Any:
         """As ``Storage``: in memory when the home fails, and then the newest ``MEMORY_BYTES`` only."""
         segment = self._try(lambda store: store.create_mapped(name, size))

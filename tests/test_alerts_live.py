@@ -134,7 +134,8 @@ def test_a_wrong_file_stops_init(tmp_path):
 def test_alerts_can_be_turned_off():
     """No duty, no metric."""
     with record(alerts="off") as run:
-        assert active.session.alerts is None
+        active.session.alerts.tick()
+        assert {} == active.session.alerts.active()
     health = [event for event, _ in run.log.events() if event.kind == names.HEALTH]
     assert all(names.ALERTS_ACTIVE not in event.attributes for event in health)
 
