@@ -110,7 +110,17 @@ OWN_GPU = "otel_train.gpu.own"
 """``true`` on the GPU that the rank trains on."""
 
 DESCRIBING = frozenset(
-    {"hw.type", "hw.name", "hw.model", "hw.vendor", "hw.parent", "hw.driver_version", "hw.sensor_location", OWN_GPU}
+    {
+        "hw.type",
+        "hw.name",
+        "hw.model",
+        "hw.vendor",
+        "hw.parent",
+        "hw.driver_version",
+        "hw.sensor_location",
+        "hw.gpu.task",
+        OWN_GPU,
+    }
 )
 """Attributes that say more of a thing which another attribute tells from the others of its kind."""
 

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 SMALLEST_DISK = 16 * 2**20
+SHORTEST_SAMPLING_S = 0.1
 
 
 def flag(value: object) -> bool:
@@ -43,6 +44,11 @@ def milliseconds_as_seconds(value: object) -> float:
 def positive_seconds(value: object) -> float:
     """A time in seconds, more than zero."""
     return _number(value, lambda number: number > 0, "seconds, more than 0")
+
+
+def sampling_seconds(value: object) -> float:
+    """A pace that costs no more than 5 % of a core."""
+    return _number(value, lambda number: number >= SHORTEST_SAMPLING_S, f"seconds, at least {SHORTEST_SAMPLING_S}")
 
 
 def factor(value: object) -> float:

@@ -26,6 +26,7 @@ from otel_train.setting_values import (
     path,
     positive_seconds,
     run_name,
+    sampling_seconds,
     seconds,
     share_or_off,
     size,
@@ -84,7 +85,7 @@ class Settings:
     )
     resource_interval_s: float = setting(
         5.0,
-        positive_seconds,
+        sampling_seconds,
         "OTEL_TRAIN_RESOURCE_INTERVAL",
         "Seconds between two samples of GPUs, CPUs, memory, disks and network.",
     )

@@ -19,6 +19,7 @@ from otel_train import guard
 from otel_train import resource_names as names
 from otel_train.derive.aggregate import Aggregate, add_resources
 from otel_train.derive.resource_totals import scan_resources
+from otel_train.errors import SettingsError
 from otel_train.file_lock import FileLock
 from otel_train.identity import Identity
 from otel_train.resource_names import RESOURCES, column, series, series_of
@@ -29,6 +30,7 @@ from otel_train.runlog.runs import runs_in
 from otel_train.runlog.storage import Folder, Memory
 from otel_train.samplers.sampler import SamplerUnavailable
 from otel_train.sampling import Sampling, Source, host_lock, is_alone, sources
+from otel_train.settings import load
 from otel_train.testing import record
 
 ROOT = Path(__file__).parent.parent
@@ -306,11 +308,18 @@ def test_a_run_has_samples():
     assert not [site for site in guard.counts if site.startswith("sampler")]
 
 
+@pytest.mark.parametrize("interval", ["0", "0.01", "soon", "inf"])
+def test_a_pace_that_would_cost_too_much(interval):
+    """Refused with what is allowed."""
+    with pytest.raises(SettingsError, match=r"OTEL_TRAIN_RESOURCE_INTERVAL is '.*'; allowed is seconds, at least 0\.1"):
+        load(environ={"OTEL_TRAIN_RESOURCE_INTERVAL": interval})
+
+
 def test_ranks_of_a_host(tmp_path):
     """Real ranks: each has its own process, one of them has the host."""
     program = (
         "import otel_train, sys\n"
-        "with otel_train.init(resource_interval_s=0.05):\n"
+        "with otel_train.init(resource_interval_s=0.1):\n"
         "    with otel_train.trace_step(): pass\n"
         "    print('up', flush=True); sys.stdin.readline()\n"
     )

@@ -5,7 +5,7 @@ be told has no value, and a rule on it neither fires nor is over.
 """
 
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias
@@ -83,7 +83,7 @@ def unit_of(name: str) -> str:
 def _latest(window: Window, metric: str, wanted: dict[str, str] | None = None) -> Values:
     """The last value of each series of a metric, as far as it is not older than a minute."""
     found: Values = {}
-    for key, points in window.series(metric):
+    for key, points in window.series(metric).items():
         if _fits(key, wanted or {}) and points[-1][0] > window.now_ns / 1e9 - MINUTE_S:
             found[_label(key, wanted or {})] = points[-1][1]
     return found
@@ -92,7 +92,7 @@ def _latest(window: Window, metric: str, wanted: dict[str, str] | None = None) -
 def _mean(window: Window, metric: str, wanted: dict[str, str] | None = None, seconds: float = MINUTE_S) -> Values:
     """The mean of each series over the last minute, where it was sampled then."""
     found: Values = {}
-    for key, points in window.series(metric):
+    for key, points in window.series(metric).items():
         last = [value for time_s, value in points if time_s > window.now_ns / 1e9 - seconds]
         if _fits(key, wanted or {}) and last:
             found[_label(key, wanted or {})] = statistics.fmean(last)
@@ -102,7 +102,7 @@ def _mean(window: Window, metric: str, wanted: dict[str, str] | None = None, sec
 def _rise(window: Window, metric: str, wanted: dict[str, str] | None = None, seconds: float = 300.0) -> Values:
     """How much each counter has risen in the last minutes."""
     found: Values = {}
-    for key, points in window.series(metric):
+    for key, points in window.series(metric).items():
         if not _fits(key, wanted or {}):
             continue
         before = [value for time_s, value in points if time_s <= window.now_ns / 1e9 - seconds]
@@ -111,9 +111,9 @@ def _rise(window: Window, metric: str, wanted: dict[str, str] | None = None, sec
     return found
 
 
-def _is_new(window: Window, points: list[tuple[float, float]]) -> bool:
+def _is_new(window: Window, points: Sequence[tuple[float, float]]) -> bool:
     """Did the series appear while others were there: an error of a kind that had not happened?"""
-    return points[0][0] > window.rows[0][0] / 1e9
+    return window.first_row_s is not None and points[0][0] > window.first_row_s
 
 
 def _fits(key: Series, wanted: dict[str, str]) -> bool:
@@ -170,7 +170,7 @@ def _filesystem_left_s(window: Window) -> Values:
 
 def _time_left(window: Window, usage: str, limits: Values) -> Values:
     left: Values = {}
-    for key, points in window.series(usage):
+    for key, points in window.series(usage).items():
         label = _label(key, {})
         limit = limits.get(label, limits.get(""))
         trend = slope(points) if points[-1][0] - points[0][0] >= TREND_S else None

@@ -4,7 +4,7 @@ Reads on as the log grows, and knows the log alone: a run that goes on and one t
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,8 @@ from otel_train.runlog.records import Records, SegmentReader
 TICK_S = 5.0
 HISTORY = 360
 """Ticks kept: half an hour."""
+MOST_POINTS = 3600
+"""Of a series, however often it is sampled."""
 WARM_UP_STEPS = 10
 RECENT_S = 60.0
 ENOUGH_OF_IT = 0.8
@@ -71,7 +73,8 @@ class Window:
         self._resources = Position()
         self.now_ns = log.anchor.monotonic_ns
         self.ticks: deque[Tick] = deque(maxlen=HISTORY)
-        self.rows: deque[tuple[int, dict[Series, float]]] = deque(maxlen=HISTORY)
+        self.first_row_s: float | None = None
+        self._points: dict[str, dict[Series, deque[tuple[float, float]]]] = {}
         self.events: deque[Event] = deque(maxlen=MOST_EVENTS)
         self.step_time, self.rate = Baseline(), Baseline()
         self.steps = 0
@@ -128,14 +131,9 @@ class Window:
             return None
         return weighted_median([(tick.median_s, tick.steps) for tick in ticks])
 
-    def series(self, name: str) -> Iterator[tuple[Series, list[tuple[float, float]]]]:
-        """The series of a resource metric in the window: points (time in s, value)."""
-        found: dict[Series, list[tuple[float, float]]] = {}
-        for time_ns, row in self.rows:
-            for key, value in row.items():
-                if key[0] == name:
-                    found.setdefault(key, []).append((time_ns / 1e9, value))
-        yield from found.items()
+    def series(self, name: str) -> Mapping[Series, Sequence[tuple[float, float]]]:
+        """The series of a resource metric: points (time in s, value). A series that ended keeps its last ones."""
+        return self._points.get(name, {})
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -152,7 +150,16 @@ class Window:
             if time_ns > self.now_ns:
                 return
             self._resources = position
-            self.rows.append((time_ns, row))
+            time_s = time_ns / 1e9
+            self.first_row_s = time_s if self.first_row_s is None else self.first_row_s
+            for key, value in row.items():
+                of_metric = self._points.setdefault(key[0], {})
+                if key not in of_metric:
+                    of_metric[key] = deque(maxlen=MOST_POINTS)
+                points = of_metric[key]
+                points.append((time_s, value))
+                while points[0][0] < time_s - HISTORY * TICK_S:
+                    points.popleft()
 
     def _take_event(self, event: Event) -> None:
         if event.kind in (names.HEALTH, names.ALERT):
