@@ -5,7 +5,7 @@ from typing import Any
 
 from otel_train import resource_names as names
 from otel_train.resource_names import series
-from otel_train.samplers.sampler import Readings
+from otel_train.samplers.sampler import Readings, load_psutil
 from otel_train.samplers.totals import Totals
 
 MODES = {"user": "user", "nice": "nice", "system": "system", "idle": "idle", "iowait": "iowait", "irq": "interrupt",
@@ -20,7 +20,7 @@ class CpuSampler:
     """0.3 ms on 16 CPUs. Utilizations are of the time since the last sample."""
 
     def __init__(self, psutil: Any = None) -> None:
-        self._psutil = psutil if psutil is not None else _psutil()
+        self._psutil = psutil or load_psutil()
         self._totals = Totals()
         self._modes: dict[str, float] = {}
         self._cores: list[tuple[float, float]] = []
@@ -80,9 +80,3 @@ def usable_cpus() -> Readings:
         return {(names.CPU_LOGICAL_COUNT, ()): len(os.sched_getaffinity(0))}
     count = os.cpu_count()
     return {} if count is None else {(names.CPU_LOGICAL_COUNT, ()): count}
-
-
-def _psutil() -> Any:
-    import psutil
-
-    return psutil

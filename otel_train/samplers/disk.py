@@ -6,7 +6,7 @@ from typing import Any
 
 from otel_train import resource_names as names
 from otel_train.resource_names import series
-from otel_train.samplers.sampler import Readings, SamplerUnavailable
+from otel_train.samplers.sampler import Readings, SamplerUnavailable, load_psutil
 from otel_train.samplers.totals import Totals
 
 NO_DISK = re.compile(r"loop\d|ram\d|zram\d|fd\d|sr\d")
@@ -18,7 +18,7 @@ class DiskSampler:
     """0.3 ms. Whole devices: their partitions are part of them. Raises ``SamplerUnavailable`` where none is shown."""
 
     def __init__(self, psutil: Any = None, sys: Path = Path("/sys")) -> None:
-        self._psutil = psutil if psutil is not None else _psutil()
+        self._psutil = psutil or load_psutil()
         self._sys = sys
         self._totals = Totals()
         self._is_whole: dict[str, bool] = {}
@@ -53,9 +53,3 @@ class DiskSampler:
             is_part = block.is_dir() and not (block / name.replace("/", "!")).exists()
             self._is_whole[name] = not is_part and not NO_DISK.match(name)
         return self._is_whole[name]
-
-
-def _psutil() -> Any:
-    import psutil
-
-    return psutil

@@ -4,7 +4,7 @@ from typing import Any
 
 from otel_train import resource_names as names
 from otel_train.resource_names import series
-from otel_train.samplers.sampler import Readings
+from otel_train.samplers.sampler import Readings, load_psutil
 from otel_train.samplers.totals import Totals
 
 STATES = ("used", "free", "buffers", "cached")
@@ -14,7 +14,7 @@ class HostMemorySampler:
     """0.1 ms."""
 
     def __init__(self, psutil: Any = None) -> None:
-        self._psutil = psutil if psutil is not None else _psutil()
+        self._psutil = psutil or load_psutil()
         self._totals = Totals()
 
     def sample(self) -> Readings:
@@ -48,9 +48,3 @@ class HostMemorySampler:
             key = series(names.PAGING_IO, system__paging__direction=direction)
             readings[key] = self._totals.since_first(key, total)
         return readings
-
-
-def _psutil() -> Any:
-    import psutil
-
-    return psutil

@@ -4,7 +4,7 @@ from typing import Any
 
 from otel_train import resource_names as names
 from otel_train.resource_names import series
-from otel_train.samplers.sampler import Readings, SamplerUnavailable
+from otel_train.samplers.sampler import Readings, SamplerUnavailable, load_psutil
 from otel_train.samplers.totals import Totals
 
 VIRTUAL = ("lo", "veth", "docker", "br-", "virbr", "cali", "cni", "flannel", "dummy", "ifb", "tunl", "sit")
@@ -22,7 +22,7 @@ class NetworkSampler:
     """0.2 ms. Interfaces that have carried something. Raises ``SamplerUnavailable`` where there is none."""
 
     def __init__(self, psutil: Any = None) -> None:
-        self._psutil = psutil if psutil is not None else _psutil()
+        self._psutil = psutil or load_psutil()
         self._totals = Totals()
         if not self._interfaces():
             raise SamplerUnavailable("there is no network interface but virtual ones")
@@ -45,9 +45,3 @@ class NetworkSampler:
             for name, each in counters.items()
             if not name.startswith(VIRTUAL) and each.bytes_recv + each.bytes_sent
         }
-
-
-def _psutil() -> Any:
-    import psutil
-
-    return psutil

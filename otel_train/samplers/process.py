@@ -5,7 +5,7 @@ from typing import Any
 
 from otel_train import resource_names as names
 from otel_train.resource_names import series
-from otel_train.samplers.sampler import Readings
+from otel_train.samplers.sampler import Readings, load_psutil
 from otel_train.samplers.totals import Totals
 
 PROCESS_MODES = ("user", "system")
@@ -15,7 +15,7 @@ class ProcessSampler:
     """0.5 ms, and 0.3 for each child. What the platform does not tell is absent."""
 
     def __init__(self, psutil: Any = None) -> None:
-        self._psutil = psutil if psutil is not None else _psutil()
+        self._psutil = psutil or load_psutil()
         self._process = self._psutil.Process()
         self._totals = Totals()
         self._cpu: tuple[float, dict[str, float]] | None = None
@@ -113,9 +113,3 @@ class ProcessSampler:
     def _count(self, readings: Readings, name: str, total: float, **attributes: str) -> None:
         key = series(name, **attributes)
         readings[key] = self._totals.since_first(key, total)
-
-
-def _psutil() -> Any:
-    import psutil
-
-    return psutil
