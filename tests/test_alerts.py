@@ -300,7 +300,7 @@ def test_an_alert_is_an_event(run):
         attributes[key] for key in (names.ALERT_RULE, names.ALERT_STATE, names.ALERT_SEVERITY, names.ALERT_LABEL)
     )
     assert (86, 80) == (attributes[names.ALERT_VALUE], attributes[names.ALERT_THRESHOLD])
-    assert "GPU GPU-1 is at 86 °C." == attributes[names.ALERT_SUMMARY]
+    assert "GPU-1 is at 86 °C." == attributes[names.ALERT_SUMMARY]
     json.dumps(attributes)
     over = event_of(last.change, last.time_ns, last.step)
     assert "resolved" == over.attributes[names.ALERT_STATE]

@@ -265,7 +265,7 @@ def test_replay_says_when(tmp_path):
     shown = run_command("replay", "run-a", "--dir", tmp_path)
     lines = [line.strip() for line in shown.output.splitlines()]
     assert "Run run-a" == lines[0]
-    assert any(line.startswith("rank 0, after 2 min 50 s, step ") and "gpu_hot warning. GPU GPU-1 is at 90 °C" in line for line in lines), lines  # noqa: E501  # fmt: skip
+    assert any(line.startswith("rank 0, after 2 min 50 s, step ") and "gpu_hot warning. GPU-1 is at 90 °C" in line for line in lines), lines  # noqa: E501  # fmt: skip
     assert any("gpu_hot over" in line for line in lines)
 
 

@@ -19,7 +19,8 @@ def say(text: str, rule: Rule, label: str, value: float | None) -> str:
     }
     for name, words in figures.items():
         text = text.replace("{" + name + "}", words)
-    return " ".join(text.split()).replace(" .", ".").replace(" ,", ",")
+    words = " ".join(text.split()).replace(" .", ".").replace(" ,", ",")
+    return words.replace("GPU GPU-", "GPU-")  # NVIDIA's ids begin so
 
 
 def figure(value: float, measure: str) -> str:
