@@ -120,7 +120,7 @@ CAUSES = {
     "loss_exploding": lambda run: run.go(120, loss=lambda step: 40.0).go(600),
     "loss_flat": lambda run: run.go(3600, loss=lambda step: 1.0 + 1e-5 * (step % 7)).go(1800),
     "hang": lambda run: run.rest(120).go(30),
-    "checkpoint_overdue": lambda run: saves(run, 100, 100, 100, 300),
+    "checkpoint_overdue": lambda run: saves(run, 100, 100, 100, 100, 100, 450),
     "checkpoint_slow": lambda run: saves(run, 100, 100, 100, 100, took_s=(5, 5, 5, 20, 5)),
     "checkpoint_failed": lambda run: failing_save(run).go(700),
     "workers_dying": lambda run: workers(run).go(60, rows={(rn.CHILDREN_COUNT, ()): 2}).go(60),
@@ -128,7 +128,7 @@ CAUSES = {
 """What each rule is for, and how it passes. After five healthy minutes."""
 
 
-def saves(run, *gaps, took_s=(5, 5, 5, 5, 5)):
+def saves(run, *gaps, took_s=(5, 5, 5, 5, 5, 5, 5)):
     """Checkpoints with so many seconds between them."""
     for took, gap in zip(took_s, (*gaps, 90), strict=False):
         start_ns = run.builder.end_ns

@@ -4,7 +4,7 @@ import json
 from itertools import pairwise
 
 import pytest
-from alert_causes import CAUSES, GIB, UTILIZATION, Run
+from alert_causes import CAUSES, GIB, UTILIZATION, Run, saves
 from hypothesis import given
 from hypothesis import strategies as st
 from log_builder import SECOND
@@ -70,6 +70,12 @@ def test_an_evaluation_is_no_hang_and_no_slow_step(run):
     """Steps of an evaluation are nothing to a training's rules; while it goes on, nothing is missing."""
     run.go(300).go(120, step_ms=900, evaluation=True).go(120)
     assert [] == run.fired("step_time", "hang", "throughput")
+
+
+def test_saves_of_the_best_model_are_never_overdue(run):
+    """They come when the model gets better, and cease."""
+    saves(run.go(300), 30, 30, 60, 30, 200, 100)
+    assert [] == run.go(900).fired("checkpoint_overdue")
 
 
 def test_what_is_slow_does_not_become_usual(run):

@@ -29,7 +29,10 @@ NEVER_S = 1e9
 """The time that is left of what does not rise for sure: thirty years."""
 MINUTE_S = 60.0
 FEW_INTERVALS = 2
-"""Checkpoints that must have come at a pace before one can be overdue, or slow."""
+"""Checkpoints that must have come before one can be slow."""
+REGULAR_INTERVALS = 4
+IRREGULAR = 1.5
+"""Intervals that must have passed before a checkpoint can be overdue; three in four may be so much longer at most."""
 LOSS_POINTS = 24
 """Ticks with a loss before it is said to explode: two minutes."""
 
@@ -295,10 +298,12 @@ def _saves(events: Iterable[Event]) -> list[Event]:
 
 
 def _checkpoint_age(window: Window) -> Values:
-    """Time since the last checkpoint, in usual intervals between them."""
+    """Time since the last checkpoint, in usual intervals, where they come regularly: not of the best models alone."""
     saves = _saves(window.events)
     gaps = [(later.end_ns - before.end_ns) for before, later in pairwise(saves)]
-    if len(gaps) < FEW_INTERVALS or not (usual := statistics.median(gaps)):
+    if len(gaps) < REGULAR_INTERVALS or not (usual := statistics.median(gaps)):
+        return {}
+    if statistics.quantiles(gaps, n=4, method="inclusive")[2] > IRREGULAR * usual:
         return {}
     return {"": (window.now_ns - saves[-1].end_ns) / max(usual, MINUTE_S * 1e9)}
 
