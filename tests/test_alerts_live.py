@@ -16,8 +16,11 @@ import otel_train
 from otel_train import active, names
 from otel_train import resource_names as rn
 from otel_train.alerts import predicates
+from otel_train.alerts.measures import MEASURES
+from otel_train.alerts.rules import built_in
 from otel_train.alerts.watch import Claims
 from otel_train.cli import group
+from otel_train.cli.alerts import condition
 from otel_train.errors import SettingsError
 from otel_train.resource_names import series
 from otel_train.testing import FakeClock, record
@@ -288,3 +291,12 @@ def _all(content, key):
     if isinstance(content, dict):
         for name, value in content.items():
             yield from value.items() if name == key else _all(value, key)
+
+
+def test_the_document_has_every_rule_and_measure():
+    """As they are in the code."""
+    text = (ROOT / "docs" / "alerts.md").read_text()
+    for rule in built_in().values():
+        assert f"| `{rule.name}` | {condition(rule)} | {rule.severity} |" in text
+    for name, measure in MEASURES.items():
+        assert f"| `{name}` | {measure.unit} | {measure.meaning} |" in text
