@@ -68,6 +68,7 @@ PANELS = (
     )),
     Panel("CPU, %", (
         Line(rn.CPU_UTILIZATION, "user", 0.01, (("cpu.mode", "user"),)),
+        Line(rn.CPU_UTILIZATION, "nice", 0.01, (("cpu.mode", "nice"),)),
         Line(rn.CPU_UTILIZATION, "system", 0.01, (("cpu.mode", "system"),)),
         Line(rn.CPU_UTILIZATION, "waits for disks", 0.01, (("cpu.mode", "iowait"),)),
     ), 100),
