@@ -2,8 +2,10 @@
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
+import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,16 +37,28 @@ def describe_git(directory: Path) -> dict[str, Any]:
 
 
 def _git(directory: Path, *arguments: str) -> str | None:
+    """What git prints; None where it fails.
+
+    Without pipes, and by ``posix_spawn`` (a whole path, ``close_fds=False``): a data worker forked at that moment would
+    have the pipes' other ends, and this would wait until the worker ends.
+    """
+    git = shutil.which("git")
+    if git is None:
+        return None
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:
-        done = subprocess.run(
-            ["git", "-C", str(directory), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=GIT_TIMEOUT_S,
-            env=environment,
-            check=False,
-        )
+        with tempfile.TemporaryFile() as printed:
+            done = subprocess.run(
+                [git, "-C", str(directory), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=subprocess.DEVNULL,
+                close_fds=False,
+                timeout=GIT_TIMEOUT_S,
+                env=environment,
+                check=False,
+            )
+            printed.seek(0)
+            return printed.read().decode(errors="replace") if done.returncode == 0 else None
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout if done.returncode == 0 else None
