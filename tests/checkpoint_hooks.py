@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from otel_train import instrumentation
+from otel_train.names import GC_PAUSE
 from otel_train.testing import Recording, record
 
 MIB = 1 << 20
@@ -23,6 +24,11 @@ def hooked(**settings: Any) -> Iterator[Recording]:
             yield run
     finally:
         instrumentation.uninstrument()
+
+
+def told(run: Recording) -> list[Any]:
+    """The events so far, but for pauses of the garbage collector: they come when they like."""
+    return [event for event in run.events if event.kind != GC_PAUSE]
 
 
 def checkpoints(run: Recording) -> list[Any]:

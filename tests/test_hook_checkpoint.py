@@ -12,7 +12,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoint_hooks import MIB, SlowFile, SlowToPickle, about, checkpoints, hooked, left_out, stage_names, stages
+from checkpoint_hooks import (
+    MIB,
+    SlowFile,
+    SlowToPickle,
+    about,
+    checkpoints,
+    hooked,
+    left_out,
+    stage_names,
+    stages,
+    told,
+)
 
 import otel_train
 from otel_train import active, instrumentation
@@ -133,7 +144,7 @@ def test_what_is_no_checkpoint_is_counted_and_left_out(tmp_path, quick):
         for _ in range(50):
             torch.load(tmp_path / "sample.pt")
             torch.save(about(0.01), io.BytesIO())
-    assert [] == run.events
+    assert [] == told(run)
     assert 100 == left_out(run)
 
 
@@ -198,7 +209,7 @@ def test_pickling_a_tensor_is_no_checkpoint():
     """torch saves each storage in memory when a tensor is pickled; that is neither told nor counted."""
     with hooked() as run:
         assert torch.equal(about(2), pickle.loads(pickle.dumps(about(2))))
-    assert [] == run.events
+    assert [] == told(run)
     assert 0 == left_out(run)
 
 
@@ -215,7 +226,7 @@ def test_a_save_inside_a_checkpoint_is_a_stage_of_it(tmp_path):
     assert (tmp_path / "optimizer.pt").stat().st_size + (tmp_path / "model.pt").stat().st_size <= event.attributes[
         "dl.checkpoint.size"
     ]
-    kinds = [each.kind for each in run.events if each.kind.startswith("checkpoint")]
+    kinds = [each.kind for each in told(run)]
     assert ["checkpoint.stage", "checkpoint.stage", "checkpoint"] == kinds
 
 
@@ -246,7 +257,7 @@ def test_what_a_save_reads_again_is_part_of_the_save(tmp_path):
         torch.save(about(2), tmp_path / "model.pt")
         torch.load(tmp_path / "model.pt")
     assert ["torch.save", "torch.load"] == stage_names(run)
-    assert {"save"} == {event.attributes["dl.checkpoint.kind"] for event in checkpoints(run) + stages(run)}
+    assert {"save"} == {event.attributes["dl.checkpoint.kind"] for event in told(run)}
 
 
 def test_the_size_of_what_goes_elsewhere_is_that_of_its_stages():
