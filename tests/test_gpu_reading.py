@@ -46,6 +46,12 @@ def test_waiting_is_judged_by_what_the_gpu_waited():
     assert not any("host time" in caveat for caveat in busy.caveats)
 
 
+def test_a_phase_of_the_script_is_named():
+    """What it takes on the GPU is its own time, not time in no phase."""
+    verdict = judge([scan_rank(built({"forward": 30 * MS, "update": 60 * MS}))])
+    assert ("phase", "update", 0.6) == (verdict.verdict, verdict.phase, pytest.approx(verdict.share))
+
+
 def test_gpu_that_runs_behind_the_host():
     """More GPU time than step time (the host's clock ends a step before the GPU does): shares stay within one."""
     verdict = judge([scan_rank(built({"forward": 150 * MS, "backward": 50 * MS}))])

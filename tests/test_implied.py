@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 import otel_train
 from otel_train import active, guard
+from otel_train.recorder import scopes
+from otel_train.recorder.implied import ImpliedSteps
 from otel_train.recorder.signals import signals
 from otel_train.runlog.layout import MISSING, QUEUE_SHIFT
 from otel_train.testing import FakeClock, record
@@ -375,6 +377,28 @@ def test_the_script_marks_steps(run, train):
         train.forward()  # outside: nobody's
     assert [STEP] + ["forward:2 backward:4 optimizer:0.5"] * 2 == [shape(step) for step in run.steps]
     assert [0, 1, 2] == [step.step for step in run.steps]
+
+
+def test_gpu_marks_of_a_step_of_the_script(run, train):
+    """They are all the step's own: a forward after the last step's optimizer is no sign of the next step."""
+    marks, asked = [], []
+    active.recorder.change(True, marks.append, lambda: asked.append(len(marks)))
+    ImpliedSteps(active.recorder).activate()
+    for _ in range(3):
+        with otel_train.trace_step():
+            train.forward()
+            with otel_train.trace_phase("backward"):
+                train.backward()
+            train.optimizer()
+    assert [] == asked
+    assert [
+        phase << 1 | end for phase in map(id_of, ("forward", "backward", "optimizer")) for end in (0, 1)
+    ] * 3 == marks
+
+
+def id_of(name):
+    """A phase's number."""
+    return scopes.phase(name).id
 
 
 def test_phases_of_the_script_around_hooks(run, train):

@@ -121,17 +121,17 @@ def gpu_class_times(gpu: GpuTotals, host: dict[str, float], steps: int, step_s: 
     """Seconds by class, of what the GPU did: the host's time says little, since it runs ahead.
 
     The timed steps stand for all. What of the host's wait for data the GPU had other work for is no wait. Of the host's
-    classes stay the phases of the script's own, as far as there is time left for them.
+    classes stay the phases of the script's own that were not timed, as far as there is time left for them.
     """
     times: dict[str, float] = {}
     for phase, seconds in gpu.times_s.items():
-        what = CLASSES.get(phase, STEP)
+        what = CLASSES.get(phase, f"{PHASE}:{phase}")
         times[what] = times.get(what, 0.0) + seconds / gpu.steps * steps
     known = sum(times.values())
     if known > step_s:  # the GPU runs behind the host: its times of some steps lie in the host's next ones
         times = {what: seconds * step_s / known for what, seconds in times.items()}
     left = max(step_s - sum(times.values()), 0.0)
-    own = {what: seconds for what, seconds in host.items() if what.startswith(f"{PHASE}:")}
+    own = {what: seconds for what, seconds in host.items() if what.startswith(f"{PHASE}:") and what not in times}
     scale = min(left / sum(own.values()), 1.0) if own and sum(own.values()) else 0.0
     return times | {what: seconds * scale for what, seconds in own.items()}
 

@@ -316,7 +316,7 @@ class ImpliedSteps:
             if start and state.closure_ran and self._recorder.with_phases and state.start_ns is not None:
                 state.phases.extend((OPTIMIZER_PHASE.once, start - state.start_ns, now - start))
             return
-        if state.stepped and not state.boundary_ns:
+        if state.stepped and state.implied and not state.boundary_ns:
             state.boundary_ns, state.mark, state.marks_before = now, len(state.phases), len(state.marks)
             if state.loader is None:
                 self._recorder.next_marks()
