@@ -10,10 +10,11 @@ from log_builder import MS, SECOND, LogBuilder
 
 from otel_train import names
 from otel_train.derive.bottleneck import Verdict, judge, verdict_of
-from otel_train.derive.evidence import FEW_STEPS, Evidence, class_times
+from otel_train.derive.evidence import Evidence, class_times
 from otel_train.derive.outside import outermost, outside_times
 from otel_train.derive.phases import PhaseTotal
 from otel_train.derive.scan import scan_rank
+from otel_train.derive.steps import FEW_STEPS
 from otel_train.runlog.storage import Memory
 
 

@@ -52,6 +52,40 @@ def test_a_phase_of_the_script_is_named():
     assert ("phase", "update", 0.6) == (verdict.verdict, verdict.phase, pytest.approx(verdict.share))
 
 
+def utilized(gpu, utilization, own=True, samples=4):
+    """The log of such a run with the GPU's utilization, sampled while it trained; before it the GPU was idle."""
+    builder = LogBuilder(Path(), storage=Memory())
+    attributes = (("hw.id", "GPU-1"), *((("otel_train.gpu.own", "true"),) if own else ()))
+    builder.resources(0, {("hw.gpu.utilization", attributes): 0.0})
+    for number in range(100):
+        builder.step(number, 100 * MS, HOST)
+        builder.gpu(number, gpu)
+        if number >= 100 - samples:
+            builder.resources(builder.end_ns, {("hw.gpu.utilization", attributes): utilization})
+    return builder.log
+
+
+def test_a_gpu_that_waits_for_launches():
+    """Phases fill the step on the GPU too, since each lasts from its first kernel to its last: yet it idles in them."""
+    verdict = judge([scan_rank(utilized(BUSY, 0.2))])
+    assert ("launch", 0.79) == (verdict.verdict, pytest.approx(verdict.share))
+    assert "ran a kernel in 20 % of the time only" in verdict.sentence
+    assert pytest.approx(1.0) == sum(verdict.shares.values())
+    assert pytest.approx(0.9 * 0.2 / 0.99) == verdict.shares["compute"]
+
+
+@pytest.mark.parametrize("log", [utilized(BUSY, 0.93), utilized(BUSY, 0.2, own=False), utilized(BUSY, 0.2, samples=2)])
+def test_a_gpu_that_works(log):
+    """It works nearly all the time, or it is another one, or hardly anything is known of it."""
+    assert "compute" == judge([scan_rank(log)]).verdict
+
+
+def test_a_gpu_that_waits_for_data():
+    """An idle GPU whose idleness the wait for data explains does not wait for launches as well."""
+    verdict = judge([scan_rank(utilized(IDLE, 0.45))])
+    assert ("input", None) == (verdict.verdict, verdict.shares.get("launch"))
+
+
 def test_gpu_that_runs_behind_the_host():
     """More GPU time than step time (the host's clock ends a step before the GPU does): shares stay within one."""
     verdict = judge([scan_rank(built({"forward": 150 * MS, "backward": 50 * MS}))])

@@ -144,9 +144,19 @@ def test_logs_of_earlier_versions():
     storage = Memory()
     storage.replace("resources.csv", b"unix_s,process.memory.usage,process.memory.peak\n1,10,20\n2,,30\n")
     log = RankLog(storage)
-    totals = scan_resources(log)
+    totals = scan_resources(log, (1.0, 2.0))
     assert (10, 10, 1) == (totals["process.memory.usage"].max, totals["process.memory.usage"].last, 1)
     assert 25 == totals["process.memory.peak"].mean
+
+
+def test_a_mean_is_of_the_time_in_which_it_trained():
+    """What was sampled before the first step and after the last counts for the highest and the last value alone."""
+    storage = Memory()
+    storage.replace("resources.csv", b"unix_s,hw.gpu.utilization\n1,1\n2,0.5\n3,0.25\n4,0\n")
+    log = RankLog(storage)
+    total = scan_resources(log, (1.5, 3.0))["hw.gpu.utilization"]
+    assert (1, 0, 0.375) == (total.max, total.last, total.mean)
+    assert scan_resources(log, (5.0, 6.0))["hw.gpu.utilization"].mean is None
 
 
 def test_document_is_generated():

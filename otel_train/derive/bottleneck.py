@@ -1,7 +1,7 @@
 """What bounds a run: one plain sentence with its evidence, and a word for programs.
 
-A class of time that training can do without (waiting for data, checkpoints, evaluation, time between steps) is named
-when it takes a quarter of the run; otherwise the largest class inside the step.
+A class of time that training can do without (waiting for data, a GPU that waits for launches, checkpoints, evaluation,
+time between steps) is named when it takes a quarter of the run; otherwise the largest class inside the step.
 """
 
 from collections.abc import Sequence
@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from otel_train.derive.data_loading import reason
 from otel_train.derive.evidence import (
+    AVOIDABLE,
     CHECKPOINT,
     COMMUNICATION,
     COMPUTE,
     EVALUATION,
-    FEW_STEPS,
     INPUT,
+    LAUNCH,
     OPTIMIZER,
     OUTSIDE,
     PHASE,
@@ -24,8 +25,8 @@ from otel_train.derive.evidence import (
     gather,
 )
 from otel_train.derive.scan import RankScan
+from otel_train.derive.steps import FEW_STEPS
 
-AVOIDABLE = (INPUT, CHECKPOINT, EVALUATION, OUTSIDE)
 ENOUGH = 0.25
 """From this share of the time on, something avoidable is what bounds the run."""
 
@@ -76,9 +77,9 @@ def _caveats(evidence: Evidence, kind: str) -> tuple[str, ...]:
     caveats = []
     if 0 < evidence.steps <= FEW_STEPS:
         caveats.append(f"Judged on {evidence.steps} steps only, the first ones included: they often are slower.")
-    if evidence.gpu_steps and kind in (COMPUTE, OPTIMIZER, STEP, INPUT):
+    if evidence.gpu_steps and kind in (COMPUTE, OPTIMIZER, STEP, INPUT, LAUNCH):
         caveats.append(f"Judged by GPU time, which is known of {evidence.gpu_steps} steps.")
-    elif evidence.has_gpu and kind in (COMPUTE, OPTIMIZER, STEP, PHASE, INPUT):
+    elif evidence.has_gpu and kind in (COMPUTE, OPTIMIZER, STEP, PHASE, INPUT, LAUNCH):
         caveats.append(
             "Phases are host time: the GPU works on after a phase has returned, so a phase that reads a result also "
             "holds the wait for the GPU."
@@ -104,6 +105,15 @@ def _compute(evidence: Evidence, what: str) -> str:
     return (
         f"{_percent(evidence.step_share(COMPUTE))} of the step time is forward and backward{waits}. The model itself "
         "bounds this run."
+    )
+
+
+def _launch(evidence: Evidence, what: str) -> str:
+    return (
+        f"the GPU ran a kernel in {_percent(evidence.gpu_busy or 0.0)} of the time only, and in "
+        f"{_percent(evidence.share(LAUNCH))} of it waited for the host inside the step. Give it more at once: a "
+        "larger batch, torch.compile (mode='reduce-overhead' makes CUDA graphs), fused=True for the optimizer; and "
+        "read results less often (.item(), .cpu())."
     )
 
 
@@ -157,6 +167,7 @@ def _unknown(evidence: Evidence, what: str) -> str:
 
 _SENTENCES = {
     INPUT: _input,
+    LAUNCH: _launch,
     COMPUTE: _compute,
     OPTIMIZER: _optimizer,
     COMMUNICATION: _communication,

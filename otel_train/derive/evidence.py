@@ -13,7 +13,8 @@ from otel_train.derive.measures import PhaseTable, phase_table
 from otel_train.derive.outside import outside_times
 from otel_train.derive.phases import PhaseTotal
 from otel_train.derive.scan import RankScan
-from otel_train.derive.steps import OTHER, WARM_UP_STEPS
+from otel_train.derive.steps import OTHER
+from otel_train.resource_names import GPU_UTILIZATION, OWN_GPU, series_of
 from otel_train.runlog.layout import DATA_WAIT, STEP_PHASE
 
 INPUT = "input"
@@ -28,6 +29,8 @@ STEP = "step"
 """Inside the step, in no phase."""
 PHASE = "phase"
 """A phase of the script's own."""
+LAUNCH = "launch"
+"""The GPU idles in the model's own phases: the host does not give it its kernels as fast as it runs them."""
 UNKNOWN = "unknown"
 
 CLASSES = {
@@ -44,8 +47,11 @@ CLASSES = {
 }
 """The class of each phase that is known by name. A nested phase that is not has the class of the phase around it."""
 
-FEW_STEPS = 20
-"""With fewer steps none is left out, and the sentence says how few there are."""
+AVOIDABLE = (INPUT, LAUNCH, CHECKPOINT, EVALUATION, OUTSIDE)
+"""What training can do without."""
+
+ENOUGH_SAMPLES = 3
+"""Fewer of a GPU's utilization say nothing."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,8 @@ class Evidence:
     """More than one with gradient accumulation."""
     gpu_steps: int = 0
     """Steps whose GPU time is known: then waiting, computing and the optimizer are judged by the GPU's time."""
+    gpu_busy: float | None = None
+    """The part of the time from first step to last in which a kernel ran; the mean of the ranks that sampled it."""
 
     @property
     def run_s(self) -> float:
@@ -90,7 +98,7 @@ class Evidence:
 def gather(scans: Sequence[RankScan]) -> Evidence:
     """Divide the run's time among the classes."""
     judged = [scan for scan in scans if scan.steps.count]
-    skips = [WARM_UP_STEPS if scan.steps.count > FEW_STEPS else 0 for scan in judged]
+    skips = [scan.steps.warmed_up for scan in judged]
     table = phase_table([scan.steps for scan in judged], lambda steps: steps.phases)
     skipping = [scan.steps for scan, skip in zip(judged, skips, strict=True) if skip]
     for place, total in phase_table(skipping, lambda steps: steps.warm_up).items():
@@ -105,6 +113,9 @@ def gather(scans: Sequence[RankScan]) -> Evidence:
     for scan, skip in zip(judged, skips, strict=True):
         for what, seconds in outside_times(scan.steps, scan.events.blocking, skip).items():
             times[what] = times.get(what, 0.0) + seconds
+    busy = gpu_busy(judged)
+    if busy is not None:
+        times = with_launches(times, busy)
     return Evidence(
         steps,
         step_s,
@@ -114,6 +125,34 @@ def gather(scans: Sequence[RankScan]) -> Evidence:
         merged_loading(scan.events.training_loading for scan in judged),
         max(sum(total.count for (_, _, name), total in table.items() if name == DATA_WAIT) / max(steps, 1), 1.0),
         0 if gpu is None else gpu.steps,
+        busy,
+    )
+
+
+def gpu_busy(scans: Sequence[RankScan]) -> float | None:
+    """The mean utilization of the ranks' own GPUs while they trained; None where too little of it was sampled."""
+    known = []
+    for scan in scans:
+        for name, total in scan.resources.items():
+            metric, attributes = series_of(name)
+            own = metric == GPU_UTILIZATION and (OWN_GPU, "true") in attributes
+            if own and total.mean is not None and total.count >= ENOUGH_SAMPLES:
+                known.append(total.mean)
+    return sum(known) / len(known) if known else None
+
+
+def with_launches(times: dict[str, float], busy: float) -> dict[str, float]:
+    """Take from the model's own phases the time in which the GPU had nothing to run, and call it ``LAUNCH``.
+
+    A phase lasts from its first kernel to its last one, the gaps between them included. All of the GPU's work is taken
+    to lie in these phases, though some is evaluation's: so the gaps are rather told too small.
+    """
+    working = {what: seconds for what, seconds in times.items() if what not in AVOIDABLE}
+    in_phases, busy_s = sum(working.values()), busy * sum(times.values())
+    if busy_s >= in_phases:
+        return times
+    return (
+        times | {what: seconds * busy_s / in_phases for what, seconds in working.items()} | {LAUNCH: in_phases - busy_s}
     )
 
 

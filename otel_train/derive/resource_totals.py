@@ -1,5 +1,6 @@
-"""The samples of memory and the like in ``resources.csv``: the highest and the last value of each column."""
+"""The samples of memory and the like in ``resources.csv``: highest, mean and last value of each column."""
 
+import math
 from dataclasses import dataclass
 
 from otel_train.resource_names import Series, column
@@ -8,23 +9,25 @@ from otel_train.runlog.ranklog import RankLog
 
 @dataclass
 class ResourceTotal:
-    """One column: its highest, its mean, and its last value, in the column's own unit (bytes for memory)."""
+    """One column, in its own unit (bytes for memory): its highest and last value, and its mean while it trained."""
 
     max: float
     last: float
-    total: float
-    count: int
+    total: float = 0.0
+    count: int = 0
+    """The sum and the number of the samples while it trained."""
 
     @property
-    def mean(self) -> float:
-        """The mean of all samples."""
-        return self.total / self.count
+    def mean(self) -> float | None:
+        """The mean of the samples while it trained; None without any."""
+        return self.total / self.count if self.count else None
 
-    def add(self, value: float) -> None:
+    def add(self, value: float, training: bool) -> None:
         """Add a later sample."""
         self.max, self.last = max(self.max, value), value
-        self.total += value
-        self.count += 1
+        if training:
+            self.total += value
+            self.count += 1
 
     def merge(self, other: "ResourceTotal") -> None:
         """Take in another rank's: the highest of both, the higher of the last ones."""
@@ -33,13 +36,18 @@ class ResourceTotal:
         self.count += other.count
 
 
-def scan_resources(log: RankLog) -> dict[str, ResourceTotal]:
-    """The columns of a rank that have a value, by name. Empty when nothing was sampled; an empty cell is no sample."""
+def scan_resources(log: RankLog, trained_s: tuple[float, float] | None) -> dict[str, ResourceTotal]:
+    """The columns of a rank that have a value, by name. Empty when nothing was sampled; an empty cell is no sample.
+
+    ``trained_s`` is when it trained, first and last moment in Unix time; None if it never did: then means are of all.
+    """
     totals: dict[Series, ResourceTotal] = {}
-    for _, row, _ in log.resources():
+    first_s, last_s = trained_s or (0.0, math.inf)
+    for time_s, row, _ in log.resources():
+        training = first_s <= time_s <= last_s
         for key, value in row.items():
-            if key in totals:
-                totals[key].add(value)
-            else:
-                totals[key] = ResourceTotal(value, value, value, 1)
+            total = totals.get(key)
+            if total is None:
+                total = totals[key] = ResourceTotal(value, value)
+            total.add(value, training)
     return {column(key): total for key, total in totals.items()}

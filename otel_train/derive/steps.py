@@ -19,6 +19,9 @@ Column: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 WARM_UP_STEPS = 5
 """The first steps of a run compile, fill caches and start workers: what bounds a run is judged without them."""
 
+FEW_STEPS = 20
+"""With fewer steps none is left out, and the verdict says how few there are."""
+
 SLOWEST = 5
 """How many of the slowest steps are kept."""
 
@@ -99,6 +102,19 @@ class StepScan:
     def stepping_ns(self) -> int:
         """Time inside training steps."""
         return int(self.durations_ns.sum())
+
+    @property
+    def warmed_up(self) -> int:
+        """How many training steps come before the first that is judged."""
+        return WARM_UP_STEPS if self.count > FEW_STEPS else 0
+
+    @property
+    def trained_s(self) -> tuple[float, float] | None:
+        """Unix time of the first judged step's start and of the last one's end; None without a step."""
+        if not self.count:
+            return None
+        first, last = self.starts_ns[self.warmed_up], self.starts_ns[-1] + self.durations_ns[-1]
+        return self.anchor.to_unix_ns(first) / 1e9, self.anchor.to_unix_ns(last) / 1e9
 
     @property
     def bounds_ns(self) -> tuple[int, int] | None:
