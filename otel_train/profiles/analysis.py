@@ -1,0 +1,135 @@
+"""A profiled window, judged: its operators, its device, what bounds it, and what to do about it."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from otel_train.profiles import spans
+from otel_train.profiles.device import (
+    COMMUNICATION,
+    COPIES,
+    DATA,
+    LAUNCH,
+    MATH,
+    MEMORY,
+    QUEUED,
+    SYNCHRONISATION,
+    DeviceTimes,
+    device_times,
+)
+from otel_train.profiles.operators import Row, Table, main_thread, tabulate
+from otel_train.profiles.peaks import flops, peak_flops
+from otel_train.profiles.spans import Spans
+from otel_train.profiles.synchronisations import Wait, waits
+from otel_train.profiles.trace import ANNOTATION, OPERATOR, Trace, marked_steps
+
+INPUT, COMPUTE = "input", "compute"
+
+SMALL_S = 10e-6
+"""An operator on the host whose calls take less is mostly the price of calling it: torch needs 1 to 5 µs a call."""
+
+MATRIX_OPERATOR = re.compile(r"::(mm|bmm|addmm|baddbmm|linear|.*conv.*|.*matmul.*|.*attention.*|lstm|gru|_.*_linear)$")
+COLLECTIVE_OPERATOR = re.compile(r"^(c10d|gloo|nccl|mpi|_c10d_functional)\b|record_param_comms")
+LOADER_MARK = re.compile(r"^enumerate\(DataLoader\)#.*__next__$")
+"""How torch marks the wait for a batch."""
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What a window of one rank was. Times in s."""
+
+    window_s: float
+    table: Table
+    device: DeviceTimes | None
+    """None where nothing ran on a GPU."""
+    shares: dict[str, float]
+    """What each class takes of the window (of the GPU's, where there is one); they add up to 1."""
+    waits: list[Wait]
+    """Where the host waited for the GPU, the longest first."""
+    flops: float | None
+    mfu: float | None
+    """Of the device's peak; None where shapes or the device are not known."""
+
+    @property
+    def bound(self) -> str:
+        """The largest class."""
+        return max(self.shares, key=lambda what: self.shares[what])
+
+
+def window_of(trace: Trace) -> tuple[int, int]:
+    """The window of a trace that comes without a record: the last step that torch marked, or all of it."""
+    steps = marked_steps(trace)
+    if steps:
+        return steps[-1]
+    host = trace.of(OPERATOR, ANNOTATION)
+    host = host if len(host) else trace.of(*range(8))
+    return int(trace.start_ns[host].min()), int(trace.end_ns[host].max())
+
+
+def analyze(
+    trace: Trace,
+    start_ns: int,
+    end_ns: int,
+    data: Spans | None = None,
+    thread: int | None = None,
+    pause: Callable[[], None] = lambda: None,
+) -> Analysis:
+    """Judge a window. ``data``: when it waited for its batch; else torch's own marks say it."""
+    thread = main_thread(trace, start_ns, end_ns) if thread is None else thread
+    table = tabulate(trace, start_ns, end_ns, thread, pause)
+    data = loader_waits(trace) if data is None else data
+    device = device_times(trace, start_ns, end_ns, data)
+    waited_s = spans.total_ns(spans.clip(data, start_ns, end_ns)) / 1e9
+    shares = host_shares(table, waited_s) if device is None else device_shares(device)
+    calculated = flops(trace, start_ns, end_ns)
+    peak = peak_flops(trace.device_name)
+    mfu = calculated / device.window_s / peak if calculated and peak and device is not None else None
+    return Analysis((end_ns - start_ns) / 1e9, table, device, shares, waits(trace, start_ns, end_ns), calculated, mfu)
+
+
+def loader_waits(trace: Trace) -> Spans:
+    """When a loader of torch was asked for a batch, as torch marks it."""
+    marked = [index for index in trace.of(ANNOTATION) if LOADER_MARK.search(trace.named(index))]
+    return spans.union(spans.spans((int(trace.start_ns[index]), int(trace.end_ns[index])) for index in marked))
+
+
+def device_shares(device: DeviceTimes) -> dict[str, float]:
+    """By class, of the GPU's window."""
+    times = device.times_s
+    by_class = {
+        INPUT: times[DATA],
+        SYNCHRONISATION: times[SYNCHRONISATION],
+        LAUNCH: times[LAUNCH] + times[QUEUED],
+        COMMUNICATION: times[COMMUNICATION],
+        COPIES: times[COPIES],
+        COMPUTE: times[MATH],
+        MEMORY: times[MEMORY],
+    }
+    return {what: took / device.window_s for what, took in by_class.items()}
+
+
+def host_shares(table: Table, waited_s: float) -> dict[str, float]:
+    """By class, of a window without a GPU. ``launch`` is Python, and operators too small to be worth their calls."""
+    by_class = dict.fromkeys((INPUT, COMMUNICATION, COMPUTE, MEMORY, LAUNCH), 0.0)
+    by_class[LAUNCH] = table.none_s
+    for row in table.rows:
+        by_class[_class_of(row)] += row.window_s
+    loader_s = by_class[INPUT]
+    rest_s = max(waited_s - loader_s, 0.0)  # what the loader did meanwhile is operators, Python and waiting of its own
+    others_s = sum(took for what, took in by_class.items() if what != INPUT)
+    if others_s:
+        scale = max(others_s - rest_s, 0.0) / others_s
+        by_class = {what: took if what == INPUT else took * scale for what, took in by_class.items()}
+        by_class[INPUT] = loader_s + min(rest_s, others_s)
+    total_s = sum(by_class.values()) or 1.0
+    return {what: took / total_s for what, took in by_class.items()}
+
+
+def _class_of(row: Row) -> str:
+    if LOADER_MARK.search(row.name):
+        return INPUT
+    if COLLECTIVE_OPERATOR.search(row.name):
+        return COMMUNICATION
+    if row.kind == ANNOTATION or row.self_s / row.calls < SMALL_S:
+        return LAUNCH
+    return COMPUTE if MATRIX_OPERATOR.search(row.name) else MEMORY

@@ -1,0 +1,196 @@
+"""Which operators and kernels took the time of a window: self times, and each one's part of the window.
+
+*Self time* is an event's time without what it calls, on its own thread: the sum over all is what
+``key_averages()`` calls self CPU time. *The part of the window* divides the window's own time: what the training
+thread was in, or, while it was in nothing, what another thread was in (the backward of a GPU's autograd engine);
+what is left is Python, or waiting.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from otel_train.profiles import spans
+from otel_train.profiles.spans import Spans
+from otel_train.profiles.trace import (
+    ANNOTATION,
+    COPY,
+    KERNEL,
+    ON_DEVICE,
+    OPERATOR,
+    OVERHEAD,
+    RUNTIME,
+    SET,
+    STEP_MARK,
+    Column,
+    Trace,
+)
+
+ON_HOST = (OPERATOR, ANNOTATION, RUNTIME, OVERHEAD)
+PIECE = 200
+
+
+@dataclass(frozen=True)
+class Row:
+    """An operator, a call of the device's runtime, or a kernel, over the window. Times in s."""
+
+    name: str
+    kind: int
+    calls: int
+    self_s: float = 0.0
+    """On the host, over all threads."""
+    total_s: float = 0.0
+    """On the host with what it calls, over all threads; of calls inside a call of the same name the outer one's."""
+    window_s: float = 0.0
+    """Its part of the window."""
+    device_s: float = 0.0
+    """Of what it launched itself on the device; of a kernel its own time."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows, the largest first, and what is in none of them."""
+
+    rows: list[Row]
+    kernels: list[Row]
+    none_s: float
+    """The window's time in which no operator ran: Python, and waiting."""
+    window_s: float
+
+
+def innermost(trace: Trace, indices: Column, pause: Callable[[], None] = lambda: None) -> tuple[Spans, Column]:
+    """For events of one thread (in the trace's order): when each was the innermost one. Spans and their events."""
+    starts, ends = trace.start_ns[indices].tolist(), trace.end_ns[indices].tolist()
+    pairs: list[tuple[int, int]] = []
+    owners: list[int] = []
+    stack: list[tuple[int, int]] = []
+    now = 0
+
+    def until(moment: int) -> None:
+        nonlocal now
+        if moment > now and stack:
+            pairs.append((now, moment))
+            owners.append(stack[-1][1])
+        now = max(now, moment)
+
+    for place, (index, start, end) in enumerate(zip(indices.tolist(), starts, ends, strict=True)):
+        while stack and stack[-1][0] <= start:
+            until(stack[-1][0])
+            stack.pop()
+        until(start)
+        stack.append((min(end, stack[-1][0]) if stack else end, index))
+        if place % PIECE == 0:
+            pause()
+    while stack:
+        until(stack[-1][0])
+        stack.pop()
+    return spans.spans(pairs), np.array(owners, np.int64)
+
+
+def main_thread(trace: Trace, start_ns: int, end_ns: int) -> int | None:
+    """The thread of the window, where nothing else says it: the one that marks steps, else the first at work."""
+    host = trace.of(OPERATOR, ANNOTATION, RUNTIME)
+    host = host[(trace.end_ns[host] > start_ns) & (trace.start_ns[host] < end_ns)]
+    marked = [index for index in host if trace.named(index).startswith(STEP_MARK)]
+    first = marked or host[:1]
+    return int(trace.thread[first[0]]) if len(first) else None
+
+
+def tabulate(
+    trace: Trace,
+    start_ns: int,
+    end_ns: int,
+    thread: int | None = None,
+    pause: Callable[[], None] = lambda: None,
+) -> Table:
+    """The operators of a window. Events that lie partly in it count with what lies in it."""
+    thread = main_thread(trace, start_ns, end_ns) if thread is None else thread
+    host = trace.of(*ON_HOST)
+    marks = {identity for identity, name in enumerate(trace.names) if name.startswith(STEP_MARK)}
+    host = host[~np.isin(trace.name[host], list(marks))]
+    threads = _threads(trace, host)
+    self_ns, window_ns = np.zeros(len(trace), np.int64), np.zeros(len(trace), np.int64)
+    left = spans.spans([(start_ns, end_ns)])
+    for each in sorted(set(threads.tolist()), key=lambda known: known != thread):
+        pairs, owners = innermost(trace, host[threads == each], pause)
+        clipped = np.clip(pairs, start_ns, end_ns)
+        np.add.at(self_ns, owners, clipped[:, 1] - clipped[:, 0])
+        np.add.at(window_ns, owners, spans.overlap_ns(clipped, left))
+        left = spans.intersection(left, spans.gaps(spans.union(clipped), start_ns, end_ns))
+    inside = _inside(trace, start_ns, end_ns)
+    launched_ns = _launched(trace, host, inside)
+    rows = _rows(trace, host, threads, inside, (self_ns, window_ns, launched_ns))
+    return Table(
+        sorted(rows, key=lambda row: (-max(row.window_s, row.device_s), row.name)),
+        sorted(_kernels(trace, inside), key=lambda row: (-row.device_s, row.name)),
+        spans.total_ns(left) / 1e9,
+        (end_ns - start_ns) / 1e9,
+    )
+
+
+def _threads(trace: Trace, host: Column) -> Column:
+    """The thread of each event of the host; that of the profiler's own overhead is the one that it interrupted."""
+    threads: Column = trace.thread[host].copy()
+    for place in np.flatnonzero(trace.kind[host] == OVERHEAD):
+        start, end = trace.start_ns[host[place]], trace.end_ns[host[place]]
+        around = (trace.start_ns[host] <= start) & (trace.end_ns[host] >= end) & (trace.kind[host] != OVERHEAD)
+        if around.any():
+            threads[place] = threads[np.flatnonzero(around)[-1]]
+    return threads
+
+
+def _inside(trace: Trace, start_ns: int, end_ns: int) -> Column:
+    """ns of each event in the window."""
+    clipped = np.clip(np.column_stack((trace.start_ns, trace.end_ns)), start_ns, end_ns)
+    inside: Column = clipped[:, 1] - clipped[:, 0]
+    return inside
+
+
+def _launched(trace: Trace, host: Column, inside: Column) -> Column:
+    """ns on the device of what each operator launched itself."""
+    launched = np.zeros(len(trace), np.int64)
+    operators = host[(trace.kind[host] != RUNTIME) & (trace.link[host] > 0)]
+    by_link = dict(zip(trace.link[operators].tolist(), operators.tolist(), strict=True))
+    for index in trace.of(*ON_DEVICE):
+        owner = by_link.get(int(trace.link[index]))
+        if owner is not None:
+            launched[owner] += inside[index]
+    return launched
+
+
+def _rows(
+    trace: Trace, host: Column, threads: Column, inside: Column, times: tuple[Column, Column, Column]
+) -> list[Row]:
+    rows: dict[tuple[int, int], Row] = {}
+    total_ns: dict[tuple[int, int], int] = {}
+    outer_until: dict[tuple[int, int, int], int] = {}
+    self_ns, window_ns, launched_ns = times
+    for index, thread in zip(host.tolist(), threads.tolist(), strict=True):
+        if inside[index] <= 0:
+            continue
+        key = int(trace.name[index]), int(trace.kind[index])
+        row = rows.get(key) or Row(trace.names[key[0]], key[1], 0)
+        rows[key] = replace(
+            row,
+            calls=row.calls + 1,
+            self_s=row.self_s + int(self_ns[index]) / 1e9,
+            window_s=row.window_s + int(window_ns[index]) / 1e9,
+            device_s=row.device_s + int(launched_ns[index]) / 1e9,
+        )
+        place = (*key, thread)
+        if trace.start_ns[index] >= outer_until.get(place, 0):
+            outer_until[place] = int(trace.end_ns[index])
+            total_ns[key] = total_ns.get(key, 0) + int(inside[index])
+    return [replace(row, total_s=total_ns.get(key, 0) / 1e9) for key, row in rows.items()]
+
+
+def _kernels(trace: Trace, inside: Column) -> list[Row]:
+    found: list[Row] = []
+    for kind in (KERNEL, COPY, SET):
+        indices = trace.of(kind)
+        indices = indices[inside[indices] > 0]
+        for identity in np.unique(trace.name[indices]).tolist():
+            same = indices[trace.name[indices] == identity]
+            found.append(Row(trace.names[identity], kind, len(same), device_s=int(inside[same].sum()) / 1e9))
+    return found
