@@ -22,6 +22,7 @@ from otel_train.identity import Identity, describe_process, identify, script_nam
 from otel_train.instrumentation import await_training, instrument, is_instrumented, uninstrument
 from otel_train.keeper import ALERTS_EVERY_S, GOVERN_EVERY_S, HEALTH_EVERY_S, TICK_S, Keeper, health_event
 from otel_train.levels import Levels
+from otel_train.profiling import Profiling
 from otel_train.recorder import scopes
 from otel_train.recorder.calibration import IN_A_LOOP, Calibration, calibrate
 from otel_train.recorder.failures import describe
@@ -85,7 +86,8 @@ class Session:
         self.scalars = Scalars(
             self.recorder, store.scalars, lambda number, name: store.write_name("scalar", number, name)
         )
-        self.alerts = Watching(settings, store, clock, identity, self.recorder.state, delivery)
+        self.profiling = Profiling(settings, store, self.recorder, identity.rank)
+        self.alerts = Watching(settings, store, clock, identity, self.recorder.state, delivery, self._write_event)
         self._export: Any = None
         self._progress: Any = None
         self._sampling = Sampling(
@@ -101,6 +103,7 @@ class Session:
                 (HEALTH_EVERY_S, "health", self._write_health),
                 (GOVERN_EVERY_S, "governor", lambda: self.levels.govern(RankLog(store).steps)),
                 (ALERTS_EVERY_S, "alerts", self.alerts.tick),
+                (TICK_S, "profile", self.profiling.look),
             ]
         )
 
@@ -112,6 +115,7 @@ class Session:
         self._undo.append(self.recorder.activate())
         self._undo.append(self.implied.activate())
         self.levels.start()
+        self.profiling.start()
         active.session, active.recorder = self, self.recorder
         self._keeper.start()
         self._sampling.start()
@@ -141,6 +145,7 @@ class Session:
             with guard.guarded("shutdown"):
                 undo()
         with guard.guarded("shutdown"):
+            self.profiling.finish(max(deadline - time.monotonic(), 0.0))
             self.scalars.finish()
             self.levels.finish()
             self._keeper.stop(KEEPER_STOP_S)
@@ -218,6 +223,7 @@ class Session:
     def _write_event(self, event: Event) -> None:
         """Every event of the run; where checkpoints go is worth watching."""
         self.store.write_event(event)
+        self.profiling.see(event)
         path = event.attributes.get(names.CHECKPOINT_PATH) if event.kind == names.CHECKPOINT else None
         if path and len(self._checkpoint_folders) < MOST_CHECKPOINT_FOLDERS:
             folder = Path(str(path)).parent

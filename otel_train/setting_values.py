@@ -89,6 +89,44 @@ def one_step_in(value: object) -> "int | str":
     return int(text)
 
 
+def one_step_in_or_off(value: object) -> "int | str | None":
+    """``off``, ``auto``, or a whole number from 1."""
+    if str(value).strip().lower() in ("off", "false", "none", "0"):
+        return None
+    try:
+        return one_step_in(value)
+    except ValueError:
+        raise ValueError("off, auto, or a whole number from 1") from None
+
+
+def step_ranges(value: object) -> tuple[tuple[int, int], ...]:
+    """Numbers and ranges: ``100,200-203``. First and last of each."""
+    parts = [str(part).strip() for part in (value if isinstance(value, (list, tuple)) else str(value).split(","))]
+    matches = [re.fullmatch(r"(\d+)(?:-(\d+))?", part) for part in parts]
+    found = [(int(match[1]), int(match[2] or match[1])) for match in matches if match is not None]
+    if len(found) != len(parts) or any(first > last for first, last in found):
+        raise ValueError("step numbers and ranges of them: 100,200-203")
+    return tuple(found)
+
+
+def numbers(value: object) -> tuple[int, ...]:
+    """Whole numbers from 0: ``0,8``."""
+    parts = [str(part).strip() for part in (value if isinstance(value, (list, tuple)) else str(value).split(","))]
+    if not all(part.isdecimal() for part in parts):
+        raise ValueError("whole numbers: 0,8")
+    return tuple(int(part) for part in parts)
+
+
+def numbers_or_all(value: object) -> tuple[int, ...] | None:
+    """``all``, or whole numbers from 0: ``0,8``."""
+    if str(value).strip().lower() == "all":
+        return None
+    try:
+        return numbers(value)
+    except ValueError:
+        raise ValueError("all, or whole numbers: 0,8") from None
+
+
 def whole_number(value: object) -> int:
     """A whole number from 1."""
     text = str(value).strip()

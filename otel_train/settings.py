@@ -21,7 +21,10 @@ from otel_train.setting_values import (
     flag,
     milliseconds_as_seconds,
     name,
+    numbers,
+    numbers_or_all,
     one_step_in,
+    one_step_in_or_off,
     pairs,
     path,
     positive_seconds,
@@ -30,6 +33,7 @@ from otel_train.setting_values import (
     seconds,
     share_or_off,
     size,
+    step_ranges,
     whole_number,
 )
 
@@ -88,6 +92,35 @@ class Settings:
         sampling_seconds,
         "OTEL_TRAIN_RESOURCE_INTERVAL",
         "Seconds between two samples of GPUs, CPUs, memory, disks and network.",
+    )
+    profile_every: "int | str | None" = setting(
+        None,
+        one_step_in_or_off,
+        "OTEL_TRAIN_PROFILE_EVERY",
+        "One step in so many is seen by torch's profiler; auto: as many as half the budget allows; off: none by "
+        "itself. See profiles.md.",
+    )
+    profile_steps: tuple[tuple[int, int], ...] = setting(
+        (), step_ranges, "OTEL_TRAIN_PROFILE_STEPS", "Steps to profile, whatever they cost: 100,200-203."
+    )
+    profile_epochs: tuple[int, ...] = setting(
+        (), numbers, "OTEL_TRAIN_PROFILE_EPOCHS", "Epochs of which a step is profiled, after their first 20: 1,5."
+    )
+    profile_window: int = setting(1, whole_number, "OTEL_TRAIN_PROFILE_WINDOW", "Steps a profile.")
+    profile_ranks: tuple[int, ...] | None = setting(
+        None, numbers_or_all, "OTEL_TRAIN_PROFILE_RANKS", "Ranks that profile: all, or 0,8."
+    )
+    profile_shapes: bool = setting(
+        False, flag, "OTEL_TRAIN_PROFILE_SHAPES", "With the operators' shapes, and from them FLOPs and MFU."
+    )
+    profile_stacks: bool = setting(
+        False, flag, "OTEL_TRAIN_PROFILE_STACKS", "With Python's stacks: the lines that wait for the GPU."
+    )
+    profile_on_alert: bool = setting(
+        True,
+        flag,
+        "OTEL_TRAIN_PROFILE_ON_ALERT",
+        "Profile a step when steps have become slower (alerts step_time and throughput), at most once in ten minutes.",
     )
     alerts: "Path | bool" = setting(
         True,

@@ -1,6 +1,7 @@
 """The alerts of a run that goes on, put together when they are first looked for: on the keeper's thread, since it takes
 50 ms."""
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from otel_train.alerts.predicates import predicates
 from otel_train.clock import Clock
 from otel_train.identity import Identity
 from otel_train.recorder.training_state import TrainingState
+from otel_train.runlog.events import Event
 from otel_train.runlog.layout import EVALUATION
 from otel_train.runlog.ranklog import RankLog
 from otel_train.settings import Settings
@@ -32,6 +34,7 @@ class Watching:
         identity: Identity,
         state: TrainingState,
         delivery: "Delivery | None",
+        write_event: Callable[[Event], None],
     ) -> None:
         self._settings = settings
         self._store = store
@@ -39,6 +42,7 @@ class Watching:
         self._identity = identity
         self._state = state
         self._delivery = delivery
+        self._write_event = write_event
 
     @cached_property
     def _alerts(self) -> "Alerts | None":
@@ -52,7 +56,7 @@ class Watching:
         folder = self._store.run_folder
         claims = Claims(None if folder is None else folder / "alerts")
         run_id, rank = self._identity.run_id, self._identity.rank
-        return Alerts(watch, self._clock, self._store.write_event, self._notify, claims, run_id, rank)
+        return Alerts(watch, self._clock, self._write_event, self._notify, claims, run_id, rank)
 
     def tick(self) -> None:
         """Look once."""

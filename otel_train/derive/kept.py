@@ -1,4 +1,4 @@
-"""Which steps become traces: one in N, the slow ones, the failed ones, those with spans of the application in them.
+"""Which steps become traces: one in N, the slow, failed and profiled ones, those with spans of the application in them.
 
 Decided from the records alone, so that an export that goes on in another process decides the same. Everything is in
 terms of a record's ordinal in the log, except the one number ``last_slot``, which the export's cursor carries.
@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from otel_train.runlog.layout import CHILD_SPANS, EVALUATION, FAILED
+from otel_train.runlog.layout import CHILD_SPANS, EVALUATION, FAILED, PROFILED
 from otel_train.runlog.records import Records
 
 Column: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
@@ -29,7 +29,7 @@ AUTO_NS = 5_000_000_000
 SLOT_NS = 6_000_000_000
 """At most one slow step is kept in such a time, ten a minute."""
 
-SAMPLED, SLOW, FAILED_REASON, CHILD_REASON = "sampled", "slow", "failed", "child_spans"
+SAMPLED, SLOW, FAILED_REASON, PROFILED_REASON, CHILD_REASON = "sampled", "slow", "failed", "profiled", "child_spans"
 
 _NONE = np.iinfo(np.int64).max
 
@@ -68,13 +68,15 @@ class Keeping:
         own = np.where(medians > 0, medians, records["duration_ns"])
         slow = (durations != _NONE) & (medians > 0) & (durations > medians * self.slow_factor)
         sampled = self._sampled(records["step"], own)
-        failed, child = (flags & FAILED) != 0, (flags & CHILD_SPANS) != 0
-        rather = slow & ~(sampled | failed | child)
+        failed, profiled, child = (flags & FAILED) != 0, (flags & PROFILED) != 0, (flags & CHILD_SPANS) != 0
+        rather = slow & ~(sampled | failed | profiled | child)
         allowed, slots = self._limit(rather, records)
         self._remember(durations)
-        kept = np.flatnonzero(sampled | failed | child | allowed)
+        kept = np.flatnonzero(sampled | failed | profiled | child | allowed)
         reasons = np.select(
-            [failed[kept], slow[kept], child[kept]], [FAILED_REASON, SLOW, CHILD_REASON], default=SAMPLED
+            [failed[kept], profiled[kept], slow[kept], child[kept]],
+            [FAILED_REASON, PROFILED_REASON, SLOW, CHILD_REASON],
+            default=SAMPLED,
         )
         return Decision(kept.tolist(), reasons.tolist(), np.flatnonzero(rather & ~allowed), slots[kept].tolist())
 

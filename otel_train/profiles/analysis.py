@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from otel_train.profiles import spans
 from otel_train.profiles.device import (
     COMMUNICATION,
@@ -21,7 +23,8 @@ from otel_train.profiles.operators import Row, Table, main_thread, tabulate
 from otel_train.profiles.peaks import flops, peak_flops
 from otel_train.profiles.spans import Spans
 from otel_train.profiles.synchronisations import Wait, waits
-from otel_train.profiles.trace import ANNOTATION, OPERATOR, Trace, marked_steps
+from otel_train.profiles.trace import ANNOTATION, MARK, OPERATOR, STEP_NAME, Trace, marked_steps
+from otel_train.runlog.layout import DATA_WAIT
 
 INPUT, COMPUTE = "input", "compute"
 
@@ -56,14 +59,17 @@ class Analysis:
         return max(self.shares, key=lambda what: self.shares[what])
 
 
-def window_of(trace: Trace) -> tuple[int, int]:
-    """The window of a trace that comes without a record: the last step that torch marked, or all of it."""
+def window_of(trace: Trace) -> tuple[int, int, int | None]:
+    """Start, end and thread: of the steps that we marked, of the last that torch marked, or of all there is."""
+    own = [index for index in trace.of(MARK) if trace.named(index).startswith(STEP_NAME)]
+    if own:
+        return int(trace.start_ns[own].min()), int(trace.end_ns[own].max()), int(trace.thread[own[0]])
     steps = marked_steps(trace)
     if steps:
-        return steps[-1]
+        return *steps[-1], None
     host = trace.of(OPERATOR, ANNOTATION)
-    host = host if len(host) else trace.of(*range(8))
-    return int(trace.start_ns[host].min()), int(trace.end_ns[host].max())
+    host = host if len(host) else np.arange(len(trace))
+    return int(trace.start_ns[host].min()), int(trace.end_ns[host].max()), None
 
 
 def analyze(
@@ -77,7 +83,7 @@ def analyze(
     """Judge a window. ``data``: when it waited for its batch; else torch's own marks say it."""
     thread = main_thread(trace, start_ns, end_ns) if thread is None else thread
     table = tabulate(trace, start_ns, end_ns, thread, pause)
-    data = loader_waits(trace) if data is None else data
+    data = data_waits(trace) if data is None else data
     device = device_times(trace, start_ns, end_ns, data)
     waited_s = spans.total_ns(spans.clip(data, start_ns, end_ns)) / 1e9
     shares = host_shares(table, waited_s) if device is None else device_shares(device)
@@ -87,9 +93,10 @@ def analyze(
     return Analysis((end_ns - start_ns) / 1e9, table, device, shares, waits(trace, start_ns, end_ns), calculated, mfu)
 
 
-def loader_waits(trace: Trace) -> Spans:
-    """When a loader of torch was asked for a batch, as torch marks it."""
-    marked = [index for index in trace.of(ANNOTATION) if LOADER_MARK.search(trace.named(index))]
+def data_waits(trace: Trace) -> Spans:
+    """When the training waited for a batch: as we marked it, or else as torch marks its own loaders."""
+    marked = [index for index in trace.of(MARK) if trace.named(index) == DATA_WAIT]
+    marked = marked or [index for index in trace.of(ANNOTATION) if LOADER_MARK.search(trace.named(index))]
     return spans.union(spans.spans((int(trace.start_ns[index]), int(trace.end_ns[index])) for index in marked))
 
 

@@ -16,7 +16,12 @@ from otel_train.errors import OtelTrainError
 
 Column: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
-OPERATOR, ANNOTATION, RUNTIME, OVERHEAD, PYTHON, KERNEL, COPY, SET = range(8)
+OPERATOR, ANNOTATION, RUNTIME, OVERHEAD, PYTHON, KERNEL, COPY, SET, MARK = range(9)
+"""``MARK`` is our own: a step or a phase, on the thread that is trained on."""
+OWN = "otel_train"
+"""The category, and the process, of what we add to a trace."""
+STEP_NAME = "step "
+"""What a step's name begins with there; its number follows."""
 CATEGORIES = {
     "cpu_op": OPERATOR,
     "user_annotation": ANNOTATION,
@@ -28,6 +33,7 @@ CATEGORIES = {
     "kernel": KERNEL,
     "gpu_memcpy": COPY,
     "gpu_memset": SET,
+    OWN: MARK,
 }
 """torch's categories and ours; of the others, none takes time by itself."""
 

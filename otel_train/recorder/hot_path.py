@@ -99,6 +99,8 @@ class Recorder:
         """``add_wait``, and the mark that goes with it."""
         self.after_step: list[Callable[[], None]] = []
         """What waits for the end of a step, on the training thread. Each takes itself off when it is done."""
+        self.interrupted: Callable[[], None] = nothing
+        """Says, on the training thread and between steps, that the next step will be some time."""
         self.write = self._writer()
         self.give_way: Callable[[], None] | None = None
         """Ends the steps that hooks imply; called when the script marks its first one."""

@@ -45,7 +45,7 @@ from otel_train.recorder.phase_slots import SLOT_FIELDS
 from otel_train.recorder.signals import nothing, signals
 from otel_train.recorder.training_state import WAIT_FIELDS
 from otel_train.runlog.events import Event
-from otel_train.runlog.layout import COUNT_SHIFT, DATA_WAIT, DEPTH_SHIFT, EVALUATION, FAILED, MISSING, SKIPPED
+from otel_train.runlog.layout import COUNT_SHIFT, DATA_WAIT, DEPTH_SHIFT, EVALUATION, FAILED, MISSING, PROFILED, SKIPPED
 
 FORWARD_PHASE, BACKWARD_PHASE, OPTIMIZER_PHASE = map(scopes.phase, (FORWARD, BACKWARD, OPTIMIZER))
 START, LAST_END, COUNT, WAITED = range(4)
@@ -96,12 +96,14 @@ class ImpliedSteps:
             try:
                 if stepped and state.implied and get_ident() == state.thread:
                     if state.had_forward and not state.looking:
-                        write(plain, now, state.step_flags)
+                        flags, state.step_flags = state.step_flags, 0
+                        write(plain, now, flags)
                         stepped.clear()
                         state.trained = state.had_forward = state.unusual = False
-                        state.step_flags = 0
                     else:
                         close(now)
+                    if state.resumed_ns:
+                        now, state.resumed_ns = state.resumed_ns, 0
             except Exception as error:  # noqa: BLE001  the training goes on
                 failed(error)
             return now
@@ -263,6 +265,7 @@ class ImpliedSteps:
             state.start_ns = None
             for kept in (state.phases, state.starts, state.waits):
                 kept.clear()
+            state.step_flags &= PROFILED
             self._forget()
         return False
 
@@ -299,14 +302,15 @@ class ImpliedSteps:
             signals.look_for_models(False)
         elif not state.had_forward and state.trained:
             state.look = True
-        self._recorder.write(scopes.UNKNOWN_STEP, end_ns, state.step_flags)
+        flags, state.step_flags = state.step_flags, 0
+        self._recorder.write(scopes.UNKNOWN_STEP, end_ns, flags)
         self._forget()
 
     def _forget(self) -> None:
         state = self._state
         state.stepped.clear()
         state.trained = state.had_forward = state.in_backward = state.unusual = False
-        state.step_flags = state.optimizer_depth = state.optimizer_from_ns = state.boundary_ns = 0
+        state.optimizer_depth = state.optimizer_from_ns = state.boundary_ns = 0
 
     def _prelude(self, now: int) -> None:
         """Before a forward or backward that begins while an optimizer steps, or after it has stepped."""
@@ -388,8 +392,12 @@ class ImpliedSteps:
     def _between_steps(self) -> None:
         """A checkpoint, say, begins."""
         state = self._state
-        if state.stepped and state.implied and get_ident() == state.thread:
+        if get_ident() != state.thread:
+            return
+        if state.stepped and state.implied:
             self._close(self._recorder.clock())
+        if state.start_ns is None:
+            self._recorder.interrupted()
 
     def _took(self, phase: scopes.Phase, start_ns: int, end_ns: int) -> None:
         """A part of the step is over that is known only now: one slot for what follows on one another."""
@@ -497,11 +505,12 @@ class ImpliedSteps:
         state.samples = state.tokens = MISSING
         phases.clear()
         state.starts.clear()
+        state.step_flags &= PROFILED
         self._forget()
         return waits
 
     def _evaluation(self) -> Functions:
-        state, clock, failed = self._state, self._recorder.clock, self._failed
+        recorder, state, clock, failed = self._recorder, self._state, self._recorder.clock, self._failed
 
         def evaluation_began() -> None:
             try:
@@ -511,6 +520,7 @@ class ImpliedSteps:
                 if state.stepped and state.implied:
                     self._close(now)
                 if state.start_ns is None and state.tried is None:  # inside a step it is a frozen model: a teacher
+                    recorder.interrupted()
                     state.loader = None  # a batch no longer is the training's by itself
                     state.tried = [min(state.waits[1], now) if state.waits else now, now, 0]
             except Exception as error:  # noqa: BLE001  the training goes on

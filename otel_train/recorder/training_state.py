@@ -43,6 +43,7 @@ class TrainingState:
         "phases",
         "queue",
         "rare",
+        "resumed_ns",
         "samples",
         "start_ns",
         "starts",
@@ -74,6 +75,8 @@ class TrainingState:
         self.flags = 0
         self.rare = False
         """Is something so that steps take the slower way: an evaluation, a step in a step, nested spans?"""
+        self.resumed_ns = 0
+        """When the training went on after something of ours that took long between two steps; 0 usually."""
         self.epoch: int = MISSING
         self.starts: list[int] = []
         """When each open phase of the step began."""

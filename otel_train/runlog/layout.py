@@ -58,6 +58,9 @@ MERGED = 8
 SKIPPED = 16
 """Flag: the gradient scaler found infinities, and the optimizer did not step."""
 
+PROFILED = 32
+"""Flag: torch's profiler was on for otel_train; the step is slower than its like."""
+
 SEGMENT_BYTES = 1 << 20
 """A segment of steps holds 8191 records. Small enough that a thousand ranks may preallocate it."""
 EVENTS_SEGMENT_BYTES = 4 << 20
@@ -67,6 +70,10 @@ NAMES = "names.jsonl"
 CURSOR = "cursor.json"
 LOCK = "export.lock"
 RESOURCES = "resources.csv"
+PROFILES = "profiles"
+"""The folder of traces."""
+PROFILE_REQUEST = "profile.json"
+"""What ``otel-train profile run`` asks of a rank."""
 RESOURCES_SEGMENT_BYTES = 4 * 2**20
 
 OTHER_PHASE = 0

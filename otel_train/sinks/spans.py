@@ -4,7 +4,7 @@ Nothing here knows a phase or a kind of event by name, but for the ones that car
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -15,7 +15,7 @@ from otel_train.derive.intervals import START_UP, Closed
 from otel_train.derive.phases import phase_name
 from otel_train.runlog.events import Event, Position
 from otel_train.runlog.layout import EVALUATION, FAILED, MERGED, MISSING, SKIPPED
-from otel_train.sinks import ids
+from otel_train.sinks import ids, profile
 
 Ids: TypeAlias = tuple[int, int]
 """Trace id and span id."""
@@ -99,7 +99,9 @@ class SpanMaker:
         yield from self._phases(root, record, spans, by_phase, gpu)
 
     def event(self, event: Event, position: Position, interval: int) -> SpanData:
-        """An event with a duration, in its interval's trace."""
+        """An event with a duration, in its interval's trace; a profile is in its step's."""
+        if event.kind == names.PROFILE and event.step is not None:
+            return self._profile(event, event.step, position)
         trace, root = self.interval_ids(interval)
         prefix, attribute = NAMED_BY.get(event.kind, (names.PREFIX, None))
         name = prefix + str(event.attributes.get(attribute, event.kind)) if attribute else names.PREFIX + event.kind
@@ -111,6 +113,20 @@ class SpanMaker:
             self.anchor.to_unix_ns(event.end_ns),
             event_attributes(event),
             error=event.error,
+        )
+
+    def _profile(self, event: Event, step: int, position: Position) -> SpanData:
+        which = (step, event.attributes.get(names.EPOCH_NUMBER), False)
+        trace, root = ids.step_trace_id(self.run_id, *which), ids.step_span_id(self.run_id, self.rank, *which)
+        start_ns = self.anchor.to_unix_ns(event.start_ns)
+        return SpanData(
+            names.PREFIX + event.kind,
+            (trace, ids.span_id(self.run_id, self.rank, "event", position.segment, position.offset)),
+            (trace, root),
+            start_ns,
+            self.anchor.to_unix_ns(event.end_ns),
+            event_attributes(replace(event, attributes=profile.own_attributes(event))),
+            events=tuple((name, start_ns, attributes) for name, attributes in profile.rows(event)),
         )
 
     def interval(self, closed: Closed, happened: Iterable[Event] = ()) -> SpanData:

@@ -1,0 +1,96 @@
+"""One window of torch's profiler, which gives way to the user's own: two at a time destroy each other's data."""
+
+import os
+import warnings
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from threading import get_ident
+from typing import Any
+
+from otel_train.hooks.patching import all_of, replace
+
+QUIET = "KINETO_LOG_LEVEL"
+"""Read once, when Kineto first starts: otherwise it tells standard error of each start and stop."""
+
+
+class TorchProfiler:
+    """Starts and stops on one thread, the training's. ``save`` is for any other."""
+
+    def __init__(self, torch: Any, shapes: bool, stacks: bool) -> None:
+        self._torch = torch
+        self._shapes = shapes
+        self._stacks = stacks
+        self._own: Any = None
+        self._thread = 0
+        self._starting = False
+        self._others: weakref.WeakSet[Any] = weakref.WeakSet()
+        """The user's, from their preparation to their end."""
+
+    def install(self) -> Callable[[], None]:
+        """Watch for profilers of the user's; returns the undo."""
+        profile = self._torch.autograd.profiler.profile
+        prepare, leave = profile.__dict__["_prepare_trace"], profile.__dict__["__exit__"]
+
+        def _prepare_trace(theirs: Any) -> Any:
+            if not self._starting:
+                self._others.add(theirs)
+                self.abandon()
+            return prepare(theirs)
+
+        def __exit__(theirs: Any, *error: Any) -> Any:  # noqa: N807  what torch has there
+            self._others.discard(theirs)
+            return leave(theirs, *error)
+
+        warnings.filterwarnings("ignore", message="Warning: Profiler clears events", category=UserWarning)
+        return all_of([replace(profile, "_prepare_trace", _prepare_trace), replace(profile, "__exit__", __exit__)])
+
+    def hindrance(self) -> str | None:
+        """Why no window can begin now; None if one can."""
+        torch = self._torch
+        if self._others or torch.autograd._profiler_enabled():
+            return "another profiler is at work"
+        if self._cuda() and torch.cuda.is_current_stream_capturing():
+            return "a CUDA graph is being captured"
+        return None
+
+    def start(self) -> None:
+        """Begin a window on this thread. About 1 ms; the first time on a GPU 20."""
+        profiler = self._torch.profiler
+        activities = [profiler.ProfilerActivity.CPU, *([profiler.ProfilerActivity.CUDA] if self._cuda() else [])]
+        self._starting = True
+        quiet = QUIET not in os.environ
+        if quiet:
+            os.environ[QUIET] = "99"
+        try:
+            own = profiler.profile(activities=activities, record_shapes=self._shapes, with_stack=self._stacks)
+            own.start()
+        finally:
+            self._starting = False
+            if quiet:
+                del os.environ[QUIET]
+        self._own, self._thread = own, get_ident()
+
+    @property
+    def is_on(self) -> bool:
+        """Is a window of ours under way?"""
+        return self._own is not None
+
+    def stop(self) -> Callable[[Path], None] | None:
+        """End the window, on the thread that began it; on a GPU torch waits for it here. About 4 µs an event.
+
+        Returns what writes its trace, which holds the GIL for 3 µs an event; None if there is nothing to write.
+        """
+        own, self._own = self._own, None
+        if own is None or get_ident() != self._thread:
+            return None
+        own.stop()
+        return lambda path: own.export_chrome_trace(str(path))
+
+    def abandon(self) -> None:
+        """Another profiler begins: ours is over, and what it saw is lost."""
+        self.stop()
+
+    def _cuda(self) -> bool:
+        cuda = self._torch.cuda
+        return bool(cuda.is_available() and cuda.is_initialized())

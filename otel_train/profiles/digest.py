@@ -1,0 +1,158 @@
+"""From a window that was profiled to its event, and to its trace in the run's folder."""
+
+import gzip
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from otel_train import guard, names
+from otel_train.derive.phases import phase_name
+from otel_train.profiles import spans
+from otel_train.profiles.analysis import analyze
+from otel_train.profiles.summary import summary_of
+from otel_train.profiles.trace import OWN, STEP_NAME, parse_trace
+from otel_train.runlog.events import Event
+from otel_train.runlog.layout import DATA_WAIT, EVALUATION, MISSING, PROFILED, PROFILES
+from otel_train.runlog.ranklog import RankLog
+from otel_train.runlog.records import Records
+
+if TYPE_CHECKING:
+    from otel_train.profiling import Window
+    from otel_train.store import Store
+
+MOST_TRACES = 20
+"""Kept of a rank; the oldest goes first."""
+LARGEST_TRACE = 256 * 2**20
+"""Bytes as torch writes it: beyond it the trace is not kept, what it says is."""
+RECENT = 64
+"""Steps whose median is the usual one."""
+LOOK_BACK = 1024
+"""Records among which the window's steps are."""
+
+
+def digest(
+    store: "Store", window: "Window", save: Callable[[Path], None], thread: int, pause: Callable[[], None]
+) -> tuple[Event, float, float]:
+    """Write, read and judge. Returns the event, the usual step's time, and the window's, in ns."""
+    log = RankLog(store)
+    records, usual_ns = window_records(log, window)
+    if not len(records):
+        raise LookupError(f"the steps from {window.first} on that were profiled are not in the record")
+    folder = None if store.run_folder is None else Path(store.location) / PROFILES
+    with tempfile.TemporaryDirectory(prefix="otel_train-") as scratch:
+        written = Path(scratch) / "trace.json"
+        save(written)
+        text = written.read_text()
+    pause()
+    trace = parse_trace(text, pause=pause)
+    names_of = log.names("phase")
+    start_ns, end_ns = int(records["start_ns"][0]), int(records["start_ns"][-1] + records["duration_ns"][-1])
+    anchor = log.anchor
+    waits = spans.union(spans.spans(
+        (anchor.to_unix_ns(begin), anchor.to_unix_ns(end))
+        for name, begin, end, _ in phases_of(records, names_of) if name == DATA_WAIT
+    ))  # fmt: skip
+    analysis = analyze(trace, anchor.to_unix_ns(start_ns), anchor.to_unix_ns(end_ns), waits, thread, pause)
+    attributes = summary_of(analysis)
+    if folder is not None:
+        path = keep(folder, window.first, with_tracks(text, records, log, names_of, thread), pause)
+        attributes |= {names.PROFILE_PATH: str(path)} if path is not None else {}
+    attributes |= {
+        names.PROFILE_REASON: window.reason,
+        names.PROFILE_STEPS: len(records),
+        names.PROFILE_COST: window.cost_ns / 1e9,
+        **({names.EPOCH_NUMBER: int(records["epoch"][0])} if records["epoch"][0] != MISSING else {}),
+    }
+    event = Event(names.PROFILE, start_ns, end_ns - start_ns, step=int(records["step"][0]), attributes=attributes)
+    return event, usual_ns, float(records["duration_ns"].sum())
+
+
+def window_records(log: RankLog, window: "Window") -> tuple[Records, float]:
+    """The window's steps, and the median time in ns of the steps before it that were not profiled."""
+    _, end = log.steps.bounds()
+    parts = [part for _, part in log.steps.read(max(end - LOOK_BACK, 0))]
+    records = np.concatenate(parts)
+    records = records[(records["flags"] & EVALUATION) == 0]
+    profiled = (records["flags"] & PROFILED) != 0
+    own = profiled & (records["start_ns"] + records["duration_ns"] >= window.began_ns)
+    own &= records["step"] < window.first + window.steps
+    before = records["duration_ns"][~profiled & (records["start_ns"] < window.began_ns)][-RECENT:]
+    return records[own], float(np.median(before)) if len(before) else 0.0
+
+
+def phases_of(records: Records, names_of: dict[int, str]) -> "list[tuple[str, int, int, int]]":
+    """Name, start, end (ns, the rank's clock) and depth of each phase of the steps."""
+    found = []
+    for record in records:
+        for slot in record["phases"][: int(record["phase_count"])]:
+            begin = int(record["start_ns"]) + round(float(slot["start_ns"]))
+            end = begin + round(float(slot["duration_ns"]))
+            found.append((phase_name(names_of, int(slot["phase"])), begin, end, int(slot["depth"])))
+    return found
+
+
+def with_tracks(text: str, records: Records, log: RankLog, names_of: dict[int, str], thread: int) -> str:
+    """The trace with the steps and their phases as a track of its own, at the top."""
+    marker = '"traceEvents": ['
+    at = text.find(marker)
+    base = '"baseTimeNanoseconds":'
+    place = text.find(base)
+    base_ns = int(json.JSONDecoder().raw_decode(text, _next(text, place + len(base)))[0]) if place >= 0 else 0
+    if at < 0:
+        return text
+    to_unix = log.anchor.to_unix_ns
+
+    def event(name: str, begin: int, end: int) -> dict[str, Any]:
+        return {
+            "ph": "X", "cat": OWN, "name": name, "pid": OWN, "tid": thread,
+            "ts": (to_unix(begin) - base_ns) / 1e3, "dur": (end - begin) / 1e3,
+        }  # fmt: skip
+
+    events = [{"ph": "M", "name": "process_sort_index", "pid": OWN, "tid": 0, "args": {"sort_index": -1}}]
+    for record in records:
+        start = int(record["start_ns"])
+        events.append(event(f"{STEP_NAME}{int(record['step'])}", start, start + int(record["duration_ns"])))
+    for name, begin, end, _ in sorted(phases_of(records, names_of), key=lambda phase: (phase[1], -phase[2])):
+        events.append(event(name, begin, end))
+    at += len(marker)
+    return (
+        text[:at]
+        + "\n"
+        + ",\n".join(map(json.dumps, events))
+        + ("," if text[_next(text, at)] != "]" else "")
+        + text[at:]
+    )
+
+
+def _next(text: str, at: int) -> int:
+    while text[at].isspace():
+        at += 1
+    return at
+
+
+PIECE = 1 << 18
+"""Characters packed at once; zlib lets go of the GIL meanwhile."""
+
+
+def keep(folder: Path, step: int, text: str, pause: Callable[[], None]) -> Path | None:
+    """Put the trace in the folder, packed, and take the oldest ones away; None if it cannot be kept."""
+    if len(text) > LARGEST_TRACE:
+        guard.warn_once("large trace", "the trace of step %d (%d MiB) is too large to keep", step, len(text) >> 20)
+        return None
+    path = folder / f"step-{step:08d}.json.gz"
+    try:
+        folder.mkdir(exist_ok=True)
+        with gzip.open(path, "wt", compresslevel=6) as packed:
+            for at in range(0, len(text), PIECE):
+                packed.write(text[at : at + PIECE])
+                pause()
+        for oldest in sorted(folder.glob("*.json.gz"), key=lambda known: known.stat().st_mtime)[:-MOST_TRACES]:
+            oldest.unlink(missing_ok=True)
+    except OSError as error:
+        guard.report("trace", error)
+        return None
+    return path

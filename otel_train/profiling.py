@@ -1,0 +1,262 @@
+"""Which steps torch's profiler sees, and what becomes of them.
+
+The training thread starts and stops the profiler, between two steps. All else is done on a thread of its own, a little
+at a time: the trace is written, read, judged, packed with the step's phases in it, and told as an event.
+"""
+
+import contextlib
+import json
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from otel_train import guard, names
+from otel_train.recorder.signals import nothing
+from otel_train.runlog.events import Event
+from otel_train.runlog.layout import EVALUATION, MISSING, PROFILE_REQUEST, PROFILED
+from otel_train.settings import Settings
+from otel_train.store import Store
+
+if TYPE_CHECKING:
+    from otel_train.hooks.profiler import TorchProfiler
+    from otel_train.recorder.hot_path import Recorder
+
+SCHEDULED, REQUESTED, ALERTED = "scheduled", "requested", "alert"
+
+WARM_UP_STEPS = 20
+"""Of a run, and of an epoch: earlier steps compile and fill caches."""
+AUTO_EVERY = 128
+"""``auto`` begins with one step in so many, and takes fewer where they cost too much."""
+BUDGET_SHARE = 0.5
+"""The part of the budget that profiles may take."""
+ALERTING = ("step_time", "throughput")
+"""Rules whose alert is worth a profile."""
+ALERT_EVERY_S = 600.0
+DUTY = 0.2
+"""The part of the time in which the digesting thread may hold the GIL."""
+LONGEST_PAUSE_S = 0.05
+
+
+@dataclass
+class Window:
+    """Steps under the profiler, from ``first`` on."""
+
+    first: int
+    reason: str
+    left: int
+    began_ns: int
+    cost_ns: int
+    epoch: int
+    steps: int = 0
+
+
+class Profiling:
+    """The profiles of a run. ``look`` is the keeper's duty, ``see`` anybody's, the rest the training thread's."""
+
+    def __init__(self, settings: Settings, store: Store, recorder: "Recorder", rank: int) -> None:
+        self._settings = settings
+        self._store = store
+        self._recorder = recorder
+        self._mine = settings.profile_ranks is None or rank in settings.profile_ranks
+        self._every = AUTO_EVERY if settings.profile_every == "auto" else int(settings.profile_every or 0)
+        self._epochs = set(settings.profile_epochs)
+        self._epoch: tuple[int, int] = (MISSING, 0)
+        self._asked: tuple[int, int, str] | None = None
+        """At which step at the earliest, how many, and why."""
+        self._alerted_s = -math.inf
+        self._profiler: TorchProfiler | None = None
+        self._window: Window | None = None
+        self._digesting: threading.Thread | None = None
+        self._undo: list[Callable[[], None]] = []
+        self._request = None if store.run_folder is None else Path(store.location) / PROFILE_REQUEST
+        self.told_ns = 0
+        """What profiling has cost the training so far."""
+
+    def start(self) -> None:
+        """Take the steps that the settings name."""
+        settings = self._settings
+        if self._mine and (self._every or settings.profile_steps or self._epochs):
+            self._arm()
+
+    def finish(self, timeout_s: float) -> None:
+        """The run is over: a profile that is being digested has so long."""
+        self._give_up()
+        if self._digesting is not None:
+            self._digesting.join(timeout_s)
+        while self._undo:
+            self._undo.pop()()
+
+    def look(self) -> None:
+        """Has ``otel-train profile run`` asked for a profile?"""
+        if self._request is None or not self._mine:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            content = self._request.read_text()
+            self._request.unlink()
+            asked = json.loads(content)
+            self._ask(int(asked["at_step"]), int(asked["steps"]), REQUESTED)
+
+    def see(self, event: Event) -> None:
+        """An event of the run: an alert on the step's time is worth a look."""
+        firing = event.kind == names.ALERT and event.attributes.get(names.ALERT_STATE) == "firing"
+        if not (firing and self._mine and self._settings.profile_on_alert):
+            return
+        if event.attributes.get(names.ALERT_RULE) in ALERTING and time.monotonic() - self._alerted_s > ALERT_EVERY_S:
+            self._alerted_s = time.monotonic()
+            self._ask(0, self._settings.profile_window, ALERTED)
+
+    def _ask(self, at_step: int, steps: int, reason: str) -> None:
+        self._asked = at_step, steps, reason
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._step_over not in self._recorder.after_step:
+            self._recorder.after_step.append(self._step_over)
+
+    def _interrupted(self) -> None:
+        """An evaluation, a checkpoint or a new epoch comes before the next step: that is profiled another time."""
+        window = self._window
+        if window is not None and self._give_up():
+            self._ask(0, window.left, window.reason)
+
+    def _give_up(self) -> bool:
+        """End a window without a profile; False if there was none."""
+        window, self._window = self._window, None
+        self._recorder.interrupted = nothing
+        if window is None or self._profiler is None:
+            return False
+        with guard.guarded("profile"):
+            self._profiler.abandon()
+        return True
+
+    # -- the training thread, after each step while something is to be profiled ------------------------------------
+
+    def _step_over(self) -> None:
+        state = self._recorder.state
+        window = self._window
+        if state.flags & EVALUATION:
+            return
+        if window is not None:
+            window.steps += 1
+            window.left -= 1
+            if window.left <= 0 or self._profiler is None or not self._profiler.is_on:
+                self._end(window)
+            else:
+                self._mark()
+            return
+        upcoming = state.number + 1
+        steps, reason = self._wanted(upcoming, state.epoch)
+        if steps:
+            self._begin(upcoming, steps, reason)
+        elif not (self._every or self._epochs or self._asked or self._to_come(upcoming)):
+            self._recorder.after_step.remove(self._step_over)
+
+    def _to_come(self, number: int) -> bool:
+        return any(last >= number for _, last in self._settings.profile_steps)
+
+    def _wanted(self, number: int, epoch: int) -> tuple[int, str]:
+        """How many steps from this one on are to be profiled (0: none), and why."""
+        if self._asked is not None and number >= self._asked[0]:
+            _, steps, reason = self._asked
+            self._asked = None
+            return steps, reason
+        for first, last in self._settings.profile_steps:
+            if first <= number <= last:
+                return last - number + 1, SCHEDULED
+        if self._every and number % self._every == 0 and number >= WARM_UP_STEPS:
+            return self._settings.profile_window, SCHEDULED
+        if epoch != self._epoch[0]:
+            self._epoch = epoch, number
+        if epoch in self._epochs and number >= self._epoch[1] + WARM_UP_STEPS:
+            self._epochs.discard(epoch)
+            return self._settings.profile_window, SCHEDULED
+        return 0, ""
+
+    def _begin(self, number: int, steps: int, reason: str) -> None:
+        if self._digesting is not None and self._digesting.is_alive():
+            return
+        profiler = self._ready()
+        if profiler is None:
+            return
+        hindrance = profiler.hindrance()
+        if hindrance is not None:
+            guard.warn_once(f"profile {hindrance}", "otel_train does not profile step %d: %s", number, hindrance)
+            return
+        began_ns = self._recorder.clock()
+        profiler.start()
+        now_ns = self._recorder.clock()
+        self._recorder.interrupted = self._interrupted
+        self._window = Window(number, reason, steps, now_ns, now_ns - began_ns, self._recorder.state.epoch)
+        self._mark()
+        self._recorder.state.resumed_ns = now_ns
+
+    def _ready(self) -> "TorchProfiler | None":
+        torch = sys.modules.get("torch")
+        if self._profiler is None and torch is not None:
+            from otel_train.hooks.profiler import TorchProfiler
+
+            self._profiler = TorchProfiler(torch, self._settings.profile_shapes, self._settings.profile_stacks)
+            self._undo.append(self._profiler.install())
+        return self._profiler
+
+    def _mark(self) -> None:
+        """The next step's record says that it was profiled."""
+        self._recorder.state.step_flags |= PROFILED
+        self._recorder.settle()
+
+    def _end(self, window: Window) -> None:
+        self._window = None
+        self._recorder.interrupted = nothing
+        began_ns = self._recorder.clock()
+        save = self._profiler.stop() if self._profiler is not None else None
+        now_ns = self._recorder.clock()
+        self._recorder.state.resumed_ns = now_ns
+        window.cost_ns += now_ns - began_ns
+        self.told_ns += window.cost_ns
+        if save is None:
+            guard.warn_once("profile lost", "the profile of step %d is lost: another profiler began", window.first)
+            return
+        self._digesting = threading.Thread(
+            target=self._digest, args=(window, save, threading.get_native_id()), name="otel_train.profile", daemon=True
+        )
+        self._digesting.start()
+
+    # -- the digesting thread --------------------------------------------------------------------------------------
+
+    def _digest(self, window: Window, save: Callable[[Path], None], thread: int) -> None:
+        with guard.guarded("profile"):
+            from otel_train.profiles.digest import digest
+
+            event, usual_ns, took_ns = digest(self._store, window, save, thread, _paced())
+            self._store.write_event(event)
+            slower_ns = max(took_ns - usual_ns * window.steps, 0.0)
+            self.told_ns += int(slower_ns)
+            self._spread(window.cost_ns + slower_ns + time.thread_time_ns(), usual_ns)
+
+    def _spread(self, cost_ns: float, step_ns: float) -> None:
+        """Profile so rarely that it stays within its part of the budget; by powers of two, so that ranks that cost more
+        still take steps that the others take too."""
+        budget = self._settings.overhead_budget
+        if not self._every or budget is None or not step_ns:
+            return
+        affordable = cost_ns / (budget * BUDGET_SHARE * step_ns)
+        while self._every < affordable:
+            self._every *= 2
+
+
+def _paced() -> Callable[[], None]:
+    """Pauses for so long that this thread works ``DUTY`` of the time."""
+    last = time.perf_counter()
+
+    def pause() -> None:
+        nonlocal last
+        worked = time.perf_counter() - last
+        time.sleep(min(worked * (1 / DUTY - 1), LONGEST_PAUSE_S))
+        last = time.perf_counter()
+
+    return pause

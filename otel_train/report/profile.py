@@ -1,0 +1,201 @@
+"""A profile on the terminal, and as JSON."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from otel_train.profiles.advice import advice, sentence
+from otel_train.profiles.analysis import Analysis
+from otel_train.profiles.compare import Change, kernel_changes, operator_changes
+from otel_train.profiles.operators import Row
+from otel_train.report import text
+from otel_train.report.sections import Justify, columns
+
+BAR_WIDTH = 16
+
+
+def page(analysis: Analysis, title: str, rows: int) -> Iterator[RenderableType]:
+    """The parts of the page, from the sentence to the tables; ``rows`` of each table."""
+    yield Text(title, style="bold")
+    yield Panel(Text(sentence(analysis)), title="What bounds this step", title_align="left", border_style="yellow")
+    yield _shares(analysis)
+    facts = _facts(analysis)
+    if facts.row_count:
+        yield facts
+    yield _operators(analysis, rows)
+    if analysis.table.kernels:
+        yield _kernels(analysis, rows)
+    if analysis.waits:
+        yield _waits(analysis, rows)
+    yield from _advice(analysis)
+
+
+def _shares(analysis: Analysis) -> Table:
+    whose = "the GPU's time" if analysis.device is not None else "the time"
+    table = columns(("share", "right"), ("", "left"), title=f"Where {whose} goes")
+    for what, share in sorted(analysis.shares.items(), key=lambda known: -known[1]):
+        if share >= 0.0005:
+            table.add_row(f"  {what}", text.percent(share), Text(text.bar(share, BAR_WIDTH * 2), style="cyan"))
+    return table
+
+
+def _facts(analysis: Analysis) -> Table:
+    table = columns(("", "left"), title="On the device")
+    device = analysis.device
+    if device is None:
+        return table
+    table.add_row("  busy", f"{text.seconds(device.busy_s)} of {text.seconds(device.window_s)}")
+    each = f", {text.seconds(device.busy_s / device.kernels)} on average" if device.kernels else ""
+    table.add_row(
+        "  kernels", f"{text.integer(device.kernels)}{each}; launching took {text.seconds(device.launches_s)}"
+    )
+    if device.copies:
+        size = f", {text.size(device.copied_bytes)}" if device.copied_bytes is not None else ""
+        table.add_row("  copies", f"{text.integer(device.copies)}{size}, {text.seconds(device.copy_s)}")
+    if device.communication_s:
+        exposed = device.times_s["communication"]
+        hidden = text.percent(1 - exposed / device.communication_s)
+        table.add_row("  communication", f"{text.seconds(device.communication_s)}, {hidden} hidden behind computation")
+    if device.tensor_core_share is not None:
+        table.add_row(
+            "  tensor cores", f"{text.percent(device.tensor_core_share)} of the matrix kernels, by their names"
+        )
+    if analysis.flops is not None:
+        mfu = f", {text.percent(analysis.mfu)} of the peak (MFU)" if analysis.mfu is not None else ""
+        table.add_row("  calculated", f"{text.amount(analysis.flops)} FLOP{mfu}")
+    return table
+
+
+def _operators(analysis: Analysis, rows: int) -> Table:
+    device = analysis.device is not None
+    extra: tuple[tuple[str, Justify], ...] = (("on the device", "right"),) if device else ()
+    table = columns(
+        ("share", "right"), ("self", "right"), ("total", "right"), *extra, ("calls", "right"), ("", "left"),
+        title="Operators",
+    )  # fmt: skip
+    window_s = analysis.window_s
+    for row in analysis.table.rows[:rows]:
+        on_device = [text.seconds(row.device_s) if row.device_s else text.MISSING] if device else []
+        share = row.window_s / window_s
+        table.add_row(
+            f"  {row.name}", text.percent(share), text.seconds(row.self_s), text.seconds(row.total_s), *on_device,
+            text.integer(row.calls), Text(text.bar(share, BAR_WIDTH), style="blue"),
+        )  # fmt: skip
+    rest = analysis.table.rows[rows:]
+    if rest:
+        share = sum(row.window_s for row in rest) / window_s
+        own, calls = sum(row.self_s for row in rest), sum(row.calls for row in rest)
+        on_device = [text.seconds(sum(row.device_s for row in rest))] if device else []
+        table.add_row(
+            Text(f"  {text.plural(len(rest), 'other')}", style="dim"), text.percent(share), text.seconds(own),
+            text.MISSING, *on_device, text.integer(calls), Text(text.bar(share, BAR_WIDTH), style="dim"),
+        )  # fmt: skip
+    share = analysis.table.none_s / window_s
+    table.add_row(
+        Text("  in no operator: Python, waiting", style="dim"), text.percent(share),
+        text.seconds(analysis.table.none_s), text.MISSING, *([text.MISSING] if device else []), text.MISSING,
+        Text(text.bar(share, BAR_WIDTH), style="dim"),
+    )  # fmt: skip
+    return table
+
+
+def _kernels(analysis: Analysis, rows: int) -> Table:
+    table = columns(("share", "right"), ("time", "right"), ("calls", "right"), ("", "left"), title="Kernels and copies")
+    assert analysis.device is not None
+    shown, rest = analysis.table.kernels[:rows], analysis.table.kernels[rows:]
+    for row in shown:
+        share = row.device_s / analysis.device.window_s
+        table.add_row(
+            f"  {short_kernel(row.name)}", text.percent(share), text.seconds(row.device_s), text.integer(row.calls),
+            Text(text.bar(share, BAR_WIDTH), style="magenta"),
+        )  # fmt: skip
+    if rest:
+        took = sum(row.device_s for row in rest)
+        table.add_row(
+            Text(f"  {text.plural(len(rest), 'other')}", style="dim"), text.percent(took / analysis.device.window_s),
+            text.seconds(took), text.integer(sum(row.calls for row in rest)), "",
+        )  # fmt: skip
+    return table
+
+
+def short_kernel(name: str) -> str:
+    """A kernel's name without its return type, its parameters and the namespaces that all of torch's share."""
+    name = name.removeprefix("void ")
+    depth, end = 0, len(name)
+    for place, letter in enumerate(name):
+        if letter == "(" and depth == 0 and not name.startswith("(anonymous namespace)", place):
+            end = place
+            break
+        depth += (letter == "<") - (letter == ">")
+    for noise in ("at::native::", "(anonymous namespace)::", "c10::"):
+        name = name.replace(noise, "") if end == len(name) else name[:end].replace(noise, "")
+        end = len(name)
+    return name
+
+
+def _waits(analysis: Analysis, rows: int) -> Table:
+    table = columns(("calls", "right"), ("waited", "right"), ("where", "left"), title="Waits for the GPU")
+    for wait in analysis.waits[:rows]:
+        where = wait.line or (f"in {wait.operator}" if wait.operator else "called by Python")
+        table.add_row(f"  {wait.call}", text.integer(wait.calls), text.seconds(wait.waited_s), where)
+    return table
+
+
+def _advice(analysis: Analysis) -> Iterator[RenderableType]:
+    found = advice(analysis)
+    if found:
+        yield Text("What to do", style="bold")
+    for each in found:
+        line = Text(f"  {each.action} ", overflow="fold")
+        line.append(f"{each.evidence} At most {text.percent(each.saves)} of the step.", style="dim")
+        yield line
+
+
+def comparison(first: Analysis, second: Analysis, rows: int) -> Iterator[RenderableType]:
+    """What takes longer in the second."""
+    yield Text(f"Window: {text.seconds(first.window_s)} before, {text.seconds(second.window_s)} after")
+    yield _changes(operator_changes(first, second)[:rows], "Operators")
+    if first.device is not None and second.device is not None:
+        yield _changes(kernel_changes(first, second)[:rows], "Kernels and copies")
+
+
+def _changes(changes: Sequence[Change], title: str) -> Table:
+    table = columns(("before", "right"), ("after", "right"), ("change", "right"), ("calls", "right"), title=title)
+    for change in changes:
+        style = "red" if change.slower_s > 0 else "green"
+        sign = "+" if change.slower_s >= 0 else "-"
+        table.add_row(
+            f"  {short_kernel(change.name)}", text.seconds(change.times_s[0]), text.seconds(change.times_s[1]),
+            Text(f"{sign}{text.seconds(abs(change.slower_s))}", style=style),
+            f"{change.calls[0]:,} → {change.calls[1]:,}",
+        )  # fmt: skip
+    return table
+
+
+def as_json(analysis: Analysis) -> dict[str, Any]:
+    """Everything, times in s; what is not known is null."""
+    return {
+        "window_s": analysis.window_s,
+        "bound": analysis.bound,
+        "sentence": sentence(analysis),
+        "shares": analysis.shares,
+        "no_operator_s": analysis.table.none_s,
+        "operators": [_row(row) for row in analysis.table.rows],
+        "kernels": [{"name": row.name, "calls": row.calls, "device_s": row.device_s} for row in analysis.table.kernels],
+        "device": None if analysis.device is None else vars(analysis.device),
+        "waits": [vars(wait) for wait in analysis.waits],
+        "flops": analysis.flops,
+        "mfu": analysis.mfu,
+        "advice": [vars(each) for each in advice(analysis)],
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "name": row.name, "calls": row.calls, "self_s": row.self_s, "total_s": row.total_s, "window_s": row.window_s,
+        "device_s": row.device_s,
+    }  # fmt: skip
