@@ -97,12 +97,12 @@ class Store:
         return SegmentWriter(self, "gpu", GPU_BYTES, self._share("gpu"))
 
     def write_event(self, event: Event) -> None:
-        """Append an event; when the disk refuses it, to memory."""
+        """Append an event; when the disk refuses it, to memory, in the next segment: readers go on where they are."""
         try:
             self._event_writer.write(event)
         except OSError as error:
             self._moved(error)
-            self._event_writer = EventWriter(self._memory, self._share("events"))
+            self._event_writer = EventWriter(self._memory, self._share("events"), self._event_writer.number + 1)
             self._event_writer.write(event)
 
     def write_name(self, table: str, identity: int, name: str) -> None:
@@ -126,7 +126,7 @@ class Store:
             self._resources.write(unix_s, row)
         except OSError as error:
             self._moved(error)
-            self._resources = ResourceWriter(self._memory, self._share("resources"))
+            self._resources = ResourceWriter(self._memory, self._share("resources"), self._resources.next_number)
             self._resources.write(unix_s, row)
 
     def check(self) -> None:

@@ -114,6 +114,20 @@ def test_it_is_bounded(monkeypatch):
     assert list(range(int(times[0]), 200)) == times
 
 
+def test_series_that_come_and_go(monkeypatch):
+    """Each begins a file, which costs the others no history: what counts is bytes. What is gone has no column later."""
+    monkeypatch.setattr(resources, "RESOURCES_SEGMENT_BYTES", 4000)
+    storage = Memory()
+    writer = ResourceWriter(storage, 20_000)
+    for number in range(200):
+        interface = series(names.NETWORK_IO, network__interface__name=f"veth{number // 20}")
+        writer.write(number * 60, {POWER: number, interface: number})
+    rows = list(read_resources(storage))
+    assert [number * 60 for number in range(200)] == [time for time, _, _ in rows]
+    last, _, _ = storage.read("resources-00000009.csv").partition(b"\n")
+    assert 4 == last.count(b",") + 1
+
+
 def test_more_series_than_columns(monkeypatch, caplog):
     """They are left out, and that is said."""
     monkeypatch.setattr(resources, "MOST_COLUMNS", 3)
@@ -123,6 +137,7 @@ def test_more_series_than_columns(monkeypatch, caplog):
     for _ in range(2):
         writer.write(1, dict.fromkeys(keys, 1.0))
     assert [3, 3] == [len(row) for _, row, _ in read_resources(storage)]
+    assert ["resources.csv"] == storage.names()
     assert "more than 3 resource series" in caplog.text
 
 

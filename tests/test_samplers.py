@@ -160,7 +160,7 @@ def test_cgroup_mounted_as_the_root(tmp_path):
     files = {name.replace("cgroup/kubepods/pod7/main/", "cgroup/"): text for name, text in V2.items()}
     root = tree(tmp_path, {name: text for name, text in files.items() if "kubepods" not in name})
     readings = CgroupSampler(root / "proc", root / "cgroup").sample()
-    assert 600 == value(readings, names.CGROUP_MEMORY_USAGE)
+    assert 400 == value(readings, names.CGROUP_MEMORY_USAGE)
     assert 4000 == value(readings, names.CGROUP_MEMORY_LIMIT)
 
 
@@ -170,7 +170,7 @@ def test_cgroup_version_1(tmp_path):
         "proc/self/cgroup": "9:memory:/docker/c1\n5:cpu,cpuacct:/docker/c1\n1:name=systemd:/x\n",
         "cgroup/memory/docker/c1/memory.usage_in_bytes": "3000",
         "cgroup/memory/docker/c1/memory.limit_in_bytes": "4000",
-        "cgroup/memory/docker/c1/memory.stat": "cache 900\ntotal_inactive_file 1000\n",
+        "cgroup/memory/docker/c1/memory.stat": "cache 900\ntotal_inactive_file 400\ntotal_active_file 600\n",
         "cgroup/memory/docker/c1/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n",
         "cgroup/memory/memory.usage_in_bytes": "9000",
         "cgroup/memory/memory.limit_in_bytes": "9223372036854771712",

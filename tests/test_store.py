@@ -11,10 +11,14 @@ import pytest
 
 import otel_train
 from otel_train import active
+from otel_train.resource_names import CPU_LOAD, series
+from otel_train.runlog.events import Event
 from otel_train.runlog.layout import SEGMENT_BYTES
 from otel_train.runlog.ranklog import RankLog
 from otel_train.runlog.storage import Folder
 from otel_train.store import MEMORY_BYTES, Store, open_store
+
+LOAD = series(CPU_LOAD, otel_train__window="1m")
 
 
 def take_steps(number):
@@ -83,6 +87,40 @@ def test_memory_is_bounded(tmp_path):
     oldest, end = RankLog(store).steps.bounds()
     assert 40 * writer.capacity == end
     assert 0 < (end - oldest) * 128 <= MEMORY_BYTES
+
+
+def test_readers_go_on_when_the_disk_is_full(tmp_path, caplog):
+    """Events and samples that move to memory lie after those on disk: one who has read these finds them."""
+    store = Store(FullAppends(tmp_path), 1 << 30)
+    log = RankLog(store)
+    for number in range(3):
+        store.write_event(Event("before", number))
+        store.write_resources(number, {LOAD: number})
+    *_, (_, position) = log.events()
+    *_, (_, _, row) = log.resources()
+    store._home.full = True
+    store.write_event(Event("after", 3))
+    store.write_resources(3, {LOAD: 3})
+    assert ["after"] == [event.kind for event, _ in log.events(position)]
+    assert [3] == [time for time, _, _ in log.resources(row)]
+    assert ["before"] * 3 + ["after"] == [event.kind for event, _ in log.events()]
+    assert 1 == len(warnings_of(caplog))
+
+
+class FullAppends(Folder):
+    """A folder on a disk that takes no more bytes once it is said to be full."""
+
+    full = False
+
+    def open_append(self, name):
+        append = super().open_append(name)
+
+        def refusing(content):
+            if self.full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            append(content)
+
+        return refusing
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")

@@ -63,14 +63,14 @@ class Position:
 class EventWriter:
     """Appends events; any thread. About 15 µs an event. Keeps the newest ``budget`` bytes."""
 
-    def __init__(self, storage: Storage, budget: int) -> None:
-        """Raises ``OSError``."""
+    def __init__(self, storage: Storage, budget: int, first: int = 0) -> None:
+        """``first`` is the first segment's number. Raises ``OSError``."""
         self._storage = storage
         self._segments = max(budget // EVENTS_SEGMENT_BYTES, 2)
         self._lock = threading.RLock()  # the garbage collector may run code of ours in the middle of a write
-        self._number = 0
+        self.number = first
         self._size = 0
-        self._append = storage.open_append(segment_name(STEM, 0, "jsonl"))
+        self._append = storage.open_append(segment_name(STEM, first, "jsonl"))
 
     def write(self, event: Event) -> None:
         """Append one event. Raises ``OSError``."""
@@ -82,11 +82,11 @@ class EventWriter:
             self._size += len(line)
 
     def _advance(self) -> None:
-        self._number += 1
+        self.number += 1
         self._size = 0
-        self._append = self._storage.open_append(segment_name(STEM, self._number, "jsonl"))
-        if self._number >= self._segments:
-            self._storage.remove(segment_name(STEM, self._number - self._segments, "jsonl"))
+        self._append = self._storage.open_append(segment_name(STEM, self.number, "jsonl"))
+        if self.number >= self._segments:
+            self._storage.remove(segment_name(STEM, self.number - self._segments, "jsonl"))
 
 
 def read_events(storage: Storage, start: Position | None = None) -> Iterator[tuple[Event, Position]]:

@@ -8,6 +8,7 @@ import csv
 import io
 import math
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 
 from otel_train import guard
@@ -21,26 +22,34 @@ NEXT = re.compile(r"resources-(\d+)\.csv")
 MOST_COLUMNS = 4000
 """More series than this are left out, and a warning says so."""
 LONGEST_HEADER = 1 << 20
+ENDED_S = 600.0
+"""A series without a value for so long (a network interface that is gone) has no column in the next file."""
 
 
 class ResourceWriter:
     """Appends rows; one thread. Keeps the newest ``budget`` bytes."""
 
-    def __init__(self, storage: Storage, budget: int) -> None:
-        """Opens nothing yet: a run that is not sampled has no such file."""
+    def __init__(self, storage: Storage, budget: int, first: int = 0) -> None:
+        """Opens nothing yet: a run that is not sampled has no such file. ``first`` is the first file's number."""
         self._storage = storage
-        self._segments = max(budget // RESOURCES_SEGMENT_BYTES, 2)
-        self._number = -1
+        self._budget = max(budget, 2 * RESOURCES_SEGMENT_BYTES)
+        self.next_number = first
         self._size = 0
+        self._before: deque[tuple[int, int]] = deque()
+        """Number and size of the files before this one."""
         self._columns: list[Series] = []
+        self._seen_s: dict[Series, float] = {}
         self._append: Callable[[bytes], None] | None = None
 
     def write(self, unix_s: float, row: Mapping[Series, float]) -> None:
         """Add a row. A series without a value now is an empty cell. Raises ``OSError``."""
         known = set(self._columns)
-        added = [key for key in row if key not in known]
+        self._seen_s.update(dict.fromkeys(row, unix_s))
+        added = [key for key in row if key not in known] if len(known) < MOST_COLUMNS else []
         if self._append is None or added:
-            append = self._begin(self._fitting([*self._columns, *added]))
+            current = [key for key in self._columns if unix_s - self._seen_s.get(key, unix_s) < ENDED_S]
+            self._seen_s = {key: self._seen_s.get(key, unix_s) for key in (*current, *row)}
+            append = self._begin(self._fitting([*current, *added]))
         elif self._size > RESOURCES_SEGMENT_BYTES:
             append = self._begin(self._columns)
         else:
@@ -51,10 +60,12 @@ class ResourceWriter:
         self._size += len(line)
 
     def _begin(self, columns: list[Series]) -> Callable[[bytes], None]:
-        self._number += 1
-        self._append = append = self._storage.open_append(file_name(self._number))
-        if self._number >= self._segments:
-            self._storage.remove(file_name(self._number - self._segments))
+        self._append = append = self._storage.open_append(file_name(self.next_number))
+        if self._size:
+            self._before.append((self.next_number - 1, self._size))
+        self.next_number += 1
+        while len(self._before) > 1 and self._too_much():
+            self._storage.remove(file_name(self._before.popleft()[0]))
         self._columns = columns
         header = io.StringIO()
         csv.writer(header, lineterminator="\n").writerow([TIME, *map(column, columns)])
@@ -62,6 +73,9 @@ class ResourceWriter:
         append(line)
         self._size = len(line)
         return append
+
+    def _too_much(self) -> bool:
+        return sum(size for _, size in self._before) + RESOURCES_SEGMENT_BYTES > self._budget
 
     def _fitting(self, columns: list[Series]) -> list[Series]:
         if len(columns) > MOST_COLUMNS:

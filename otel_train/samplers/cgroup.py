@@ -14,10 +14,10 @@ UNLIMITED_V1 = 1 << 60
 
 
 MEMORY = {
-    1: ("memory.usage_in_bytes", "total_inactive_file", "memory.limit_in_bytes"),
-    2: ("memory.current", "inactive_file", "memory.max"),
+    1: ("memory.usage_in_bytes", ("total_inactive_file", "total_active_file"), "memory.limit_in_bytes"),
+    2: ("memory.current", ("inactive_file", "active_file"), "memory.max"),
 }
-"""By version: the file with what is used, the line of ``memory.stat`` for what goes back, the file of the limit."""
+"""By version: the file with what is used, the lines of ``memory.stat`` for what goes back, the file of the limit."""
 KILLS = {1: "memory.oom_control", 2: "memory.events"}
 
 
@@ -50,14 +50,19 @@ class CgroupSampler:
         return readings
 
     def _group(self, folder: Path) -> tuple[int, int] | None:
-        """Bytes in use, without what files take that nobody has used lately: that is given back at once; and its limit,
-        0 without one."""
+        """Bytes in use, without the cache of files, and the limit, 0 without one.
+
+        The cache is given back when memory is wanted. Data read again each epoch is on its list of active files, which
+        would fill every container. What is in /dev/shm is on other lists, and counts.
+        """
         usage, cached, limit = MEMORY[self._version]
         used = number(folder / usage)
         if used is None:
             return None
         allowed = number(folder / limit) or 0
-        return max(used - keyed(folder / "memory.stat").get(cached, 0), 0), allowed if allowed < UNLIMITED_V1 else 0
+        held = keyed(folder / "memory.stat")
+        given_back = sum(held.get(line, 0) for line in cached)
+        return max(used - given_back, 0), allowed if allowed < UNLIMITED_V1 else 0
 
     def _cpu(self) -> Readings:
         readings: Readings = {}

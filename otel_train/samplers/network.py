@@ -7,7 +7,10 @@ from otel_train.resource_names import series
 from otel_train.samplers.sampler import Readings, SamplerUnavailable, load_psutil
 from otel_train.samplers.totals import Totals
 
-VIRTUAL = ("lo", "veth", "docker", "br-", "virbr", "cali", "cni", "flannel", "dummy", "ifb", "tunl", "sit")
+VIRTUAL = (
+    "lo", "veth", "docker", "br-", "virbr", "cali", "cni", "flannel", "dummy", "ifb", "tunl", "sit", "lxc", "cilium",
+    "eni", "gke", "azv", "vxlan", "geneve", "kube-", "nodelocaldns", "tap", "vnet", "ovs", "weave", "podman",
+)  # fmt: skip
 """Beginnings of names: what passes there passes a real interface too, or none."""
 
 FIELDS = {
