@@ -58,6 +58,7 @@ FORBIDDEN = [
     ("sinks/", ("export", "hooks", "samplers", "session", "recorder", "report", "cli")),
     ("alerts/", ("sinks", "export", "hooks", "samplers", "session", "recorder", "report", "cli")),
     ("export/", ("hooks", "samplers", "session", "recorder", "report", "cli")),
+    ("profiles/", ("sinks", "export", "hooks", "samplers", "session", "recorder", "report", "cli", "live")),
     ("report/", ("sinks", "export", "hooks", "samplers", "session", "recorder", "cli")),
     ("recorder", ("derive", "sinks", "export", "report", "cli", "session")),
 ]

@@ -113,7 +113,7 @@ def compare(first: str, second: str, rows: int, directory: Path | None) -> None:
         click.echo(f"{'after ' if analyses else 'before'}  {title}")
         analyses.append(read_analysis(path))
     console = open_console()
-    for part in comparison(analyses[0], analyses[1], rows):
+    for part in comparison(analyses[0], analyses[1], rows, console.width):
         console.print(part)
 
 
@@ -140,7 +140,7 @@ def _show(path: Path, title: str, rows: int, as_json: bool) -> None:
         click.echo(json.dumps(content, indent=1))
         return
     console = open_console()
-    for part in profile.page(analysis, title, rows):
+    for part in profile.page(analysis, title, rows, console.width):
         console.print(part)
         console.print()
     console.print(f"The trace, for ui.perfetto.dev or chrome://tracing: {path}", style="dim", soft_wrap=True)

@@ -15,20 +15,23 @@ from otel_train.profiles.operators import Row
 from otel_train.report import text
 from otel_train.report.sections import Justify, columns
 
-BAR_WIDTH = 16
+BAR_WIDTH = 10
+SHORTEST_NAME = 24
+COLUMN = 11
+"""What a column of figures takes, the space before it included."""
 
 
-def page(analysis: Analysis, title: str, rows: int) -> Iterator[RenderableType]:
-    """The parts of the page, from the sentence to the tables; ``rows`` of each table."""
+def page(analysis: Analysis, title: str, rows: int, width: int) -> Iterator[RenderableType]:
+    """The parts of the page, from the sentence to the tables; ``rows`` of each table, ``width`` columns of text."""
     yield Text(title, style="bold")
     yield Panel(Text(sentence(analysis)), title="What bounds this step", title_align="left", border_style="yellow")
     yield _shares(analysis)
     facts = _facts(analysis)
     if facts.row_count:
         yield facts
-    yield _operators(analysis, rows)
+    yield _operators(analysis, rows, width)
     if analysis.table.kernels:
-        yield _kernels(analysis, rows)
+        yield _kernels(analysis, rows, width)
     if analysis.waits:
         yield _waits(analysis, rows)
     yield from _advice(analysis)
@@ -39,7 +42,7 @@ def _shares(analysis: Analysis) -> Table:
     table = columns(("share", "right"), ("", "left"), title=f"Where {whose} goes")
     for what, share in sorted(analysis.shares.items(), key=lambda known: -known[1]):
         if share >= 0.0005:
-            table.add_row(f"  {what}", text.percent(share), Text(text.bar(share, BAR_WIDTH * 2), style="cyan"))
+            table.add_row(f"  {what}", text.percent(share), Text(text.bar(share, BAR_WIDTH * 3), style="cyan"))
     return table
 
 
@@ -70,11 +73,17 @@ def _facts(analysis: Analysis) -> Table:
     return table
 
 
-def _operators(analysis: Analysis, rows: int) -> Table:
+def _shortened(name: str, width: int, columns_of_figures: int) -> str:
+    """A name that leaves room for so many columns of figures."""
+    room = max(width - columns_of_figures * COLUMN, SHORTEST_NAME)
+    return name if len(name) <= room else name[: room - 1] + "…"
+
+
+def _operators(analysis: Analysis, rows: int, width: int) -> Table:
     device = analysis.device is not None
-    extra: tuple[tuple[str, Justify], ...] = (("on the device", "right"),) if device else ()
+    extra: tuple[tuple[str, Justify], ...] = (("device", "right"),) if device else ()
     table = columns(
-        ("share", "right"), ("self", "right"), ("total", "right"), *extra, ("calls", "right"), ("", "left"),
+        ("share", "right"), ("self", "right"), ("total", "right"), *extra, ("calls", "right"),
         title="Operators",
     )  # fmt: skip
     window_s = analysis.window_s
@@ -82,8 +91,8 @@ def _operators(analysis: Analysis, rows: int) -> Table:
         on_device = [text.seconds(row.device_s) if row.device_s else text.MISSING] if device else []
         share = row.window_s / window_s
         table.add_row(
-            f"  {row.name}", text.percent(share), text.seconds(row.self_s), text.seconds(row.total_s), *on_device,
-            text.integer(row.calls), Text(text.bar(share, BAR_WIDTH), style="blue"),
+            Text("  " + _shortened(row.name, width, 5 if device else 4)), text.percent(share),
+            text.seconds(row.self_s), text.seconds(row.total_s), *on_device, text.integer(row.calls),
         )  # fmt: skip
     rest = analysis.table.rows[rows:]
     if rest:
@@ -92,49 +101,46 @@ def _operators(analysis: Analysis, rows: int) -> Table:
         on_device = [text.seconds(sum(row.device_s for row in rest))] if device else []
         table.add_row(
             Text(f"  {text.plural(len(rest), 'other')}", style="dim"), text.percent(share), text.seconds(own),
-            text.MISSING, *on_device, text.integer(calls), Text(text.bar(share, BAR_WIDTH), style="dim"),
+            text.MISSING, *on_device, text.integer(calls),
         )  # fmt: skip
     share = analysis.table.none_s / window_s
     table.add_row(
         Text("  in no operator: Python, waiting", style="dim"), text.percent(share),
         text.seconds(analysis.table.none_s), text.MISSING, *([text.MISSING] if device else []), text.MISSING,
-        Text(text.bar(share, BAR_WIDTH), style="dim"),
     )  # fmt: skip
     return table
 
 
-def _kernels(analysis: Analysis, rows: int) -> Table:
-    table = columns(("share", "right"), ("time", "right"), ("calls", "right"), ("", "left"), title="Kernels and copies")
+def _kernels(analysis: Analysis, rows: int, width: int) -> Table:
+    table = columns(("share", "right"), ("time", "right"), ("calls", "right"), title="Kernels and copies")
     assert analysis.device is not None
     shown, rest = analysis.table.kernels[:rows], analysis.table.kernels[rows:]
     for row in shown:
         share = row.device_s / analysis.device.window_s
         table.add_row(
-            f"  {short_kernel(row.name)}", text.percent(share), text.seconds(row.device_s), text.integer(row.calls),
-            Text(text.bar(share, BAR_WIDTH), style="magenta"),
+            Text("  " + _shortened(short_kernel(row.name), width, 3)), text.percent(share), text.seconds(row.device_s),
+            text.integer(row.calls),
         )  # fmt: skip
     if rest:
         took = sum(row.device_s for row in rest)
         table.add_row(
             Text(f"  {text.plural(len(rest), 'other')}", style="dim"), text.percent(took / analysis.device.window_s),
-            text.seconds(took), text.integer(sum(row.calls for row in rest)), "",
+            text.seconds(took), text.integer(sum(row.calls for row in rest)),
         )  # fmt: skip
     return table
 
 
 def short_kernel(name: str) -> str:
     """A kernel's name without its return type, its parameters and the namespaces that all of torch's share."""
-    name = name.removeprefix("void ")
-    depth, end = 0, len(name)
-    for place, letter in enumerate(name):
-        if letter == "(" and depth == 0 and not name.startswith("(anonymous namespace)", place):
-            end = place
+    if not name.startswith("void "):
+        return name
+    depth, kept = 0, []
+    for letter in name.removeprefix("void ").replace("(anonymous namespace)::", ""):
+        if letter == "(" and depth == 0:
             break
         depth += (letter == "<") - (letter == ">")
-    for noise in ("at::native::", "(anonymous namespace)::", "c10::"):
-        name = name.replace(noise, "") if end == len(name) else name[:end].replace(noise, "")
-        end = len(name)
-    return name
+        kept.append(letter)
+    return "".join(kept).replace("at::native::", "").replace("c10::", "")
 
 
 def _waits(analysis: Analysis, rows: int) -> Table:
@@ -155,21 +161,22 @@ def _advice(analysis: Analysis) -> Iterator[RenderableType]:
         yield line
 
 
-def comparison(first: Analysis, second: Analysis, rows: int) -> Iterator[RenderableType]:
+def comparison(first: Analysis, second: Analysis, rows: int, width: int) -> Iterator[RenderableType]:
     """What takes longer in the second."""
     yield Text(f"Window: {text.seconds(first.window_s)} before, {text.seconds(second.window_s)} after")
-    yield _changes(operator_changes(first, second)[:rows], "Operators")
+    yield _changes(operator_changes(first, second)[:rows], "Operators", width)
     if first.device is not None and second.device is not None:
-        yield _changes(kernel_changes(first, second)[:rows], "Kernels and copies")
+        yield _changes(kernel_changes(first, second)[:rows], "Kernels and copies", width)
 
 
-def _changes(changes: Sequence[Change], title: str) -> Table:
+def _changes(changes: Sequence[Change], title: str, width: int) -> Table:
     table = columns(("before", "right"), ("after", "right"), ("change", "right"), ("calls", "right"), title=title)
     for change in changes:
         style = "red" if change.slower_s > 0 else "green"
         sign = "+" if change.slower_s >= 0 else "-"
         table.add_row(
-            f"  {short_kernel(change.name)}", text.seconds(change.times_s[0]), text.seconds(change.times_s[1]),
+            Text("  " + _shortened(short_kernel(change.name), width, 5)),
+            *map(text.seconds, change.times_s),
             Text(f"{sign}{text.seconds(abs(change.slower_s))}", style=style),
             f"{change.calls[0]:,} → {change.calls[1]:,}",
         )  # fmt: skip
