@@ -2,6 +2,7 @@
 
 from otel_train.api import (
     log,
+    profile,
     timed,
     trace_checkpoint,
     trace_dataloader,
@@ -29,6 +30,7 @@ __all__ = [
     "alert_rule",
     "init",
     "log",
+    "profile",
     "progress",
     "shutdown",
     "timed",

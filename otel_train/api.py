@@ -15,6 +15,7 @@ from otel_train.names import (
     STEP_COUNT,
     WAIT_TIME,
 )
+from otel_train.profiled_block import ProfiledBlock
 from otel_train.recorder import scopes
 from otel_train.recorder.scopes import Amount, Phase, Step
 from otel_train.recorder.signals import signals
@@ -116,6 +117,22 @@ def timed(name: str) -> Timed:
     For data preparation, post-processing and the like, not for what runs many times a second (30 µs a call).
     """
     return Timed(name)
+
+
+@overload
+def profile(name: F, /) -> F: ...
+@overload
+def profile(name: str) -> ProfiledBlock: ...
+def profile(name: F | str) -> F | ProfiledBlock:
+    """See what a block or function does, by torch's profiler: ``with profile("warm-up"):``, ``@profile``.
+
+    Its operators and kernels become a span with events, its trace a file in the run's ``profiles/``, which
+    ``otel-train profile show`` reads. Without a run, and while another profiler is at work (the user's, or ours for a
+    step), it does nothing. Profiling costs a call of an operator about 1 µs, and the end of the block 4 µs for each.
+    """
+    if isinstance(name, str):
+        return ProfiledBlock(name)
+    return ProfiledBlock(getattr(name, "__qualname__", "block"))(name)
 
 
 def log(**scalars: Any) -> None:

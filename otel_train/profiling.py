@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 from otel_train import guard, names
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from otel_train.hooks.profiler import TorchProfiler
     from otel_train.recorder.hot_path import Recorder
 
-SCHEDULED, REQUESTED, ALERTED = "scheduled", "requested", "alert"
+SCHEDULED, REQUESTED, ALERTED, BLOCK = "scheduled", "requested", "alert", "block"
 
 WARM_UP_STEPS = 20
 """Of a run, and of an epoch: earlier steps compile and fill caches."""
@@ -44,15 +45,22 @@ LONGEST_PAUSE_S = 0.05
 
 @dataclass
 class Window:
-    """Steps under the profiler, from ``first`` on."""
+    """Steps under the profiler, or a block of the script's."""
 
-    first: int
+    first: int | None
+    """The step, or the first of several; of a block the one that it is in, None between steps."""
     reason: str
     left: int
-    began_ns: int
-    cost_ns: int
-    epoch: int
+    """Steps to come."""
+    name: str | None = None
+    """The block's."""
+    epoch: int = MISSING
+    began_ns: int = 0
+    ended_ns: int = 0
+    cost_ns: int = 0
+    """What starting and stopping took."""
     steps: int = 0
+    """Steps seen."""
 
 
 class Profiling:
@@ -74,8 +82,9 @@ class Profiling:
         self._digesting: threading.Thread | None = None
         self._undo: list[Callable[[], None]] = []
         self._request = None if store.run_folder is None else Path(store.location) / PROFILE_REQUEST
-        self.told_ns = 0
-        """What profiling has cost the training so far."""
+        self.training_ns = self.digesting_ns = 0
+        """What profiling has cost the training so far, and the CPU time of the digesting threads."""
+        self._warm = False
 
     def start(self) -> None:
         """Take the steps that the settings name."""
@@ -100,6 +109,21 @@ class Profiling:
             self._request.unlink()
             asked = json.loads(content)
             self._ask(int(asked["at_step"]), int(asked["steps"]), REQUESTED)
+
+    def begin_block(self, name: str) -> bool:
+        """Profile what follows on this thread; False where that cannot be now."""
+        state = self._recorder.state
+        inside = state.start_ns is not None and get_ident() == state.thread
+        if not self._mine or not self._begin(Window(state.number if inside else None, BLOCK, 0, name)):
+            return False
+        if inside:
+            self._mark()
+        return True
+
+    def end_block(self) -> None:
+        """The block is over, on the thread that began it."""
+        if self._window is not None and self._window.name is not None:
+            self._end(self._window)
 
     def see(self, event: Event) -> None:
         """An event of the run: an alert on the step's time is worth a look."""
@@ -142,6 +166,8 @@ class Profiling:
         if state.flags & EVALUATION:
             return
         if window is not None:
+            if window.name is not None:
+                return
             window.steps += 1
             window.left -= 1
             if window.left <= 0 or self._profiler is None or not self._profiler.is_on:
@@ -151,8 +177,12 @@ class Profiling:
             return
         upcoming = state.number + 1
         steps, reason = self._wanted(upcoming, state.epoch)
-        if steps:
-            self._begin(upcoming, steps, reason)
+        if steps and self._begin(Window(upcoming, reason, steps)):
+            self._recorder.interrupted = self._interrupted
+            self._mark()
+            state.resumed_ns = self._recorder.clock()
+        elif steps and reason in (REQUESTED, ALERTED):
+            self._asked = 0, steps, reason  # as soon as it can be
         elif not (self._every or self._epochs or self._asked or self._to_come(upcoming)):
             self._recorder.after_step.remove(self._step_over)
 
@@ -177,23 +207,25 @@ class Profiling:
             return self._settings.profile_window, SCHEDULED
         return 0, ""
 
-    def _begin(self, number: int, steps: int, reason: str) -> None:
-        if self._digesting is not None and self._digesting.is_alive():
-            return
+    def _begin(self, window: Window) -> bool:
+        if self._window is not None or (self._digesting is not None and self._digesting.is_alive()):
+            return False
         profiler = self._ready()
         if profiler is None:
-            return
+            return False
         hindrance = profiler.hindrance()
         if hindrance is not None:
-            guard.warn_once(f"profile {hindrance}", "otel_train does not profile step %d: %s", number, hindrance)
-            return
+            guard.warn_once(f"profile {hindrance}", "otel_train leaves out a profile: %s", hindrance)
+            return False
         began_ns = self._recorder.clock()
         profiler.start()
-        now_ns = self._recorder.clock()
-        self._recorder.interrupted = self._interrupted
-        self._window = Window(number, reason, steps, now_ns, now_ns - began_ns, self._recorder.state.epoch)
-        self._mark()
-        self._recorder.state.resumed_ns = now_ns
+        window.began_ns, window.epoch = self._recorder.clock(), self._recorder.state.epoch
+        took_ns = window.began_ns - began_ns
+        self.training_ns += took_ns
+        if self._warm:  # the first start makes ready what the others find
+            window.cost_ns = took_ns
+        self._window, self._warm = window, True
+        return True
 
     def _ready(self) -> "TorchProfiler | None":
         torch = sys.modules.get("torch")
@@ -212,14 +244,15 @@ class Profiling:
     def _end(self, window: Window) -> None:
         self._window = None
         self._recorder.interrupted = nothing
-        began_ns = self._recorder.clock()
+        window.ended_ns = self._recorder.clock()
         save = self._profiler.stop() if self._profiler is not None else None
         now_ns = self._recorder.clock()
-        self._recorder.state.resumed_ns = now_ns
-        window.cost_ns += now_ns - began_ns
-        self.told_ns += window.cost_ns
+        if window.name is None:
+            self._recorder.state.resumed_ns = now_ns
+        window.cost_ns += now_ns - window.ended_ns
+        self.training_ns += now_ns - window.ended_ns
         if save is None:
-            guard.warn_once("profile lost", "the profile of step %d is lost: another profiler began", window.first)
+            guard.warn_once("profile lost", "a profile of otel_train's is lost: another profiler began")
             return
         self._digesting = threading.Thread(
             target=self._digest, args=(window, save, threading.get_native_id()), name="otel_train.profile", daemon=True
@@ -232,17 +265,20 @@ class Profiling:
         with guard.guarded("profile"):
             from otel_train.profiles.digest import digest
 
-            event, usual_ns, took_ns = digest(self._store, window, save, thread, _paced())
+            event, usual_ns = digest(self._store, window, save, thread, _paced())
             self._store.write_event(event)
-            slower_ns = max(took_ns - usual_ns * window.steps, 0.0)
-            self.told_ns += int(slower_ns)
-            self._spread(window.cost_ns + slower_ns + time.thread_time_ns(), usual_ns)
+            digesting_ns = time.thread_time_ns()
+            self.digesting_ns += digesting_ns
+            if window.name is None and usual_ns and event.duration_ns is not None:
+                slower_ns = max(event.duration_ns - usual_ns * window.steps, 0.0)
+                self.training_ns += int(slower_ns)
+                self._spread(window.cost_ns + slower_ns + digesting_ns, usual_ns)
 
     def _spread(self, cost_ns: float, step_ns: float) -> None:
         """Profile so rarely that it stays within its part of the budget; by powers of two, so that ranks that cost more
         still take steps that the others take too."""
         budget = self._settings.overhead_budget
-        if not self._every or budget is None or not step_ns:
+        if not self._every or budget is None:
             return
         affordable = cost_ns / (budget * BUDGET_SHARE * step_ns)
         while self._every < affordable:

@@ -244,7 +244,10 @@ class Session:
             health_event(
                 self.clock(),
                 self._training_ns(),
-                self._keeper.cpu_ns + self._sampling.cpu_ns + (self._export.cpu_ns if self._export is not None else 0),
+                self._keeper.cpu_ns
+                + self._sampling.cpu_ns
+                + self.profiling.digesting_ns
+                + (self._export.cpu_ns if self._export is not None else 0),
                 self.scalars.dropped + (self._export.dropped if self._export is not None else 0),
                 self.recorder.sidelines.left_out,
                 self._export.failures if self._export is not None else {},
@@ -263,7 +266,7 @@ class Session:
         steps, phases = self.recorder.steps.total, self._phases_so_far()
         each_phase_ns = measured.phase_ns + (measured.hook_ns if instrumented else 0.0)
         training_ns = steps * measured.step_ns + phases * each_phase_ns
-        return training_ns * (IN_A_LOOP if instrumented else 1.0) + self.levels.marks_ns
+        return training_ns * (IN_A_LOOP if instrumented else 1.0) + self.levels.marks_ns + self.profiling.training_ns
 
     def _phases_so_far(self) -> int:
         import numpy as np

@@ -23,7 +23,7 @@ from otel_train.profiles.operators import Row, Table, main_thread, tabulate
 from otel_train.profiles.peaks import flops, peak_flops
 from otel_train.profiles.spans import Spans
 from otel_train.profiles.synchronisations import Wait, waits
-from otel_train.profiles.trace import ANNOTATION, MARK, OPERATOR, STEP_NAME, Trace, marked_steps
+from otel_train.profiles.trace import ANNOTATION, BLOCK_NAME, MARK, OPERATOR, STEP_NAME, Trace, marked_steps
 from otel_train.runlog.layout import DATA_WAIT
 
 INPUT, COMPUTE = "input", "compute"
@@ -60,8 +60,8 @@ class Analysis:
 
 
 def window_of(trace: Trace) -> tuple[int, int, int | None]:
-    """Start, end and thread: of the steps that we marked, of the last that torch marked, or of all there is."""
-    own = [index for index in trace.of(MARK) if trace.named(index).startswith(STEP_NAME)]
+    """Start, end and thread: of the steps or block that we marked, of the last step that torch marked, or of all."""
+    own = [index for index in trace.of(MARK) if trace.named(index).startswith((STEP_NAME, BLOCK_NAME))]
     if own:
         return int(trace.start_ns[own].min()), int(trace.end_ns[own].max()), int(trace.thread[own[0]])
     steps = marked_steps(trace)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,11 @@ from otel_train.derive.phases import phase_name
 from otel_train.profiles import spans
 from otel_train.profiles.analysis import analyze
 from otel_train.profiles.summary import summary_of
-from otel_train.profiles.trace import OWN, STEP_NAME, parse_trace
+from otel_train.profiles.trace import BLOCK_NAME, OWN, STEP_NAME, parse_trace
 from otel_train.runlog.events import Event
 from otel_train.runlog.layout import DATA_WAIT, EVALUATION, MISSING, PROFILED, PROFILES
 from otel_train.runlog.ranklog import RankLog
-from otel_train.runlog.records import Records
+from otel_train.runlog.records import STEP, Records
 
 if TYPE_CHECKING:
     from otel_train.profiling import Window
@@ -36,12 +37,15 @@ LOOK_BACK = 1024
 
 def digest(
     store: "Store", window: "Window", save: Callable[[Path], None], thread: int, pause: Callable[[], None]
-) -> tuple[Event, float, float]:
-    """Write, read and judge. Returns the event, the usual step's time, and the window's, in ns."""
+) -> tuple[Event, float]:
+    """Write, read and judge. Returns the event, and the usual step's time in ns, 0 where it is not known."""
     log = RankLog(store)
     records, usual_ns = window_records(log, window)
-    if not len(records):
-        raise LookupError(f"the steps from {window.first} on that were profiled are not in the record")
+    start_ns, end_ns = window.began_ns, window.ended_ns
+    if window.name is None:
+        if not len(records):
+            raise LookupError(f"the steps from {window.first} on that were profiled are not in the record")
+        start_ns, end_ns = int(records["start_ns"][0]), int(records["start_ns"][-1] + records["duration_ns"][-1])
     folder = None if store.run_folder is None else Path(store.location) / PROFILES
     with tempfile.TemporaryDirectory(prefix="otel_train-") as scratch:
         written = Path(scratch) / "trace.json"
@@ -50,7 +54,6 @@ def digest(
     pause()
     trace = parse_trace(text, pause=pause)
     names_of = log.names("phase")
-    start_ns, end_ns = int(records["start_ns"][0]), int(records["start_ns"][-1] + records["duration_ns"][-1])
     anchor = log.anchor
     waits = spans.union(spans.spans(
         (anchor.to_unix_ns(begin), anchor.to_unix_ns(end))
@@ -59,29 +62,38 @@ def digest(
     analysis = analyze(trace, anchor.to_unix_ns(start_ns), anchor.to_unix_ns(end_ns), waits, thread, pause)
     attributes = summary_of(analysis)
     if folder is not None:
-        path = keep(folder, window.first, with_tracks(text, records, log, names_of, thread), pause)
+        marks = [(f"{BLOCK_NAME}{window.name}", start_ns, end_ns)] if window.name is not None else []
+        marks += marks_of(records, names_of)
+        path = keep(folder, file_name(window), with_marks(text, marks, log, thread), pause)
         attributes |= {names.PROFILE_PATH: str(path)} if path is not None else {}
-    attributes |= {
-        names.PROFILE_REASON: window.reason,
-        names.PROFILE_STEPS: len(records),
-        names.PROFILE_COST: window.cost_ns / 1e9,
-        **({names.EPOCH_NUMBER: int(records["epoch"][0])} if records["epoch"][0] != MISSING else {}),
-    }
-    event = Event(names.PROFILE, start_ns, end_ns - start_ns, step=int(records["step"][0]), attributes=attributes)
-    return event, usual_ns, float(records["duration_ns"].sum())
+    attributes |= {names.PROFILE_REASON: window.reason, names.PROFILE_COST: window.cost_ns / 1e9}
+    step, epoch = window.first, window.epoch
+    if window.name is not None:
+        attributes[names.PROFILE_NAME] = window.name
+    else:
+        attributes[names.PROFILE_STEPS] = len(records)
+        step, epoch = int(records["step"][0]), int(records["epoch"][0])
+    attributes |= {names.EPOCH_NUMBER: epoch} if epoch != MISSING else {}
+    return Event(names.PROFILE, start_ns, end_ns - start_ns, step=step, attributes=attributes), usual_ns
+
+
+def file_name(window: "Window") -> str:
+    """``step-00001200``, or ``block-<name>-`` and a time where there are more of the name."""
+    if window.name is None:
+        return f"step-{window.first:08d}"
+    return f"block-{re.sub(r'[^A-Za-z0-9._-]+', '_', window.name)[:64]}-{window.began_ns}"
 
 
 def window_records(log: RankLog, window: "Window") -> tuple[Records, float]:
     """The window's steps, and the median time in ns of the steps before it that were not profiled."""
     _, end = log.steps.bounds()
     parts = [part for _, part in log.steps.read(max(end - LOOK_BACK, 0))]
-    records = np.concatenate(parts)
+    records = np.concatenate(parts) if parts else np.empty(0, STEP)
     records = records[(records["flags"] & EVALUATION) == 0]
     profiled = (records["flags"] & PROFILED) != 0
     own = profiled & (records["start_ns"] + records["duration_ns"] >= window.began_ns)
-    own &= records["step"] < window.first + window.steps
     before = records["duration_ns"][~profiled & (records["start_ns"] < window.began_ns)][-RECENT:]
-    return records[own], float(np.median(before)) if len(before) else 0.0
+    return records[own][: window.steps], float(np.median(before)) if len(before) else 0.0
 
 
 def phases_of(records: Records, names_of: dict[int, str]) -> "list[tuple[str, int, int, int]]":
@@ -95,8 +107,18 @@ def phases_of(records: Records, names_of: dict[int, str]) -> "list[tuple[str, in
     return found
 
 
-def with_tracks(text: str, records: Records, log: RankLog, names_of: dict[int, str], thread: int) -> str:
-    """The trace with the steps and their phases as a track of its own, at the top."""
+def marks_of(records: Records, names_of: dict[int, str]) -> list[tuple[str, int, int]]:
+    """Name, start and end (ns, the rank's clock) of the steps, and of their phases in the order of their starts."""
+    marks = []
+    for record in records:
+        start = int(record["start_ns"])
+        marks.append((f"{STEP_NAME}{int(record['step'])}", start, start + int(record["duration_ns"])))
+    phases = sorted(phases_of(records, names_of), key=lambda phase: (phase[1], -phase[2]))
+    return marks + [(name, begin, end) for name, begin, end, _ in phases]
+
+
+def with_marks(text: str, marks: list[tuple[str, int, int]], log: RankLog, thread: int) -> str:
+    """The trace with our marks as a track of its own, at the top."""
     marker = '"traceEvents": ['
     at = text.find(marker)
     base = '"baseTimeNanoseconds":'
@@ -113,11 +135,7 @@ def with_tracks(text: str, records: Records, log: RankLog, names_of: dict[int, s
         }  # fmt: skip
 
     events = [{"ph": "M", "name": "process_sort_index", "pid": OWN, "tid": 0, "args": {"sort_index": -1}}]
-    for record in records:
-        start = int(record["start_ns"])
-        events.append(event(f"{STEP_NAME}{int(record['step'])}", start, start + int(record["duration_ns"])))
-    for name, begin, end, _ in sorted(phases_of(records, names_of), key=lambda phase: (phase[1], -phase[2])):
-        events.append(event(name, begin, end))
+    events += [event(*mark) for mark in marks]
     at += len(marker)
     return (
         text[:at]
@@ -138,12 +156,12 @@ PIECE = 1 << 18
 """Characters packed at once; zlib lets go of the GIL meanwhile."""
 
 
-def keep(folder: Path, step: int, text: str, pause: Callable[[], None]) -> Path | None:
+def keep(folder: Path, name: str, text: str, pause: Callable[[], None]) -> Path | None:
     """Put the trace in the folder, packed, and take the oldest ones away; None if it cannot be kept."""
     if len(text) > LARGEST_TRACE:
-        guard.warn_once("large trace", "the trace of step %d (%d MiB) is too large to keep", step, len(text) >> 20)
+        guard.warn_once("large trace", "the trace %s (%d MiB) is too large to keep", name, len(text) >> 20)
         return None
-    path = folder / f"step-{step:08d}.json.gz"
+    path = folder / f"{name}.json.gz"
     try:
         folder.mkdir(exist_ok=True)
         with gzip.open(path, "wt", compresslevel=6) as packed:

@@ -20,8 +20,8 @@ OPERATOR, ANNOTATION, RUNTIME, OVERHEAD, PYTHON, KERNEL, COPY, SET, MARK = range
 """``MARK`` is our own: a step or a phase, on the thread that is trained on."""
 OWN = "otel_train"
 """The category, and the process, of what we add to a trace."""
-STEP_NAME = "step "
-"""What a step's name begins with there; its number follows."""
+STEP_NAME, BLOCK_NAME = "step ", "block "
+"""What the names of steps and blocks begin with there; a number, or a name, follows."""
 CATEGORIES = {
     "cpu_op": OPERATOR,
     "user_annotation": ANNOTATION,

@@ -1,0 +1,408 @@
+"""Profiles taken while a training goes on: which steps, what becomes of them, and that nobody is disturbed."""
+
+import json
+import threading
+import time
+
+import pytest
+import torch
+
+import otel_train
+from otel_train import active, instrumentation, names
+from otel_train.cli import group
+from otel_train.profiles.found import profiles_of
+from otel_train.profiles.summary import kept_rows
+from otel_train.profiling import Profiling
+from otel_train.runlog.events import Event
+from otel_train.runlog.layout import PROFILED
+from otel_train.runlog.ranklog import RankLog
+from otel_train.runlog.runs import find_run
+from otel_train.testing import record
+
+LONGEST_S = 60
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """No warm-up, and no pauses in digesting."""
+    monkeypatch.setattr("otel_train.profiling.WARM_UP_STEPS", 0)
+    monkeypatch.setattr("otel_train.profiling.LONGEST_PAUSE_S", 0.0)
+
+
+class Training:
+    """A small model; each call is a step that is marked."""
+
+    def __init__(self):
+        torch.manual_seed(0)
+        self.model = torch.nn.Linear(64, 64)
+        self.optimizer = torch.optim.AdamW(self.model.parameters())
+        self.inputs = torch.randn(32, 64)
+        self.losses = []
+
+    def step(self):
+        with otel_train.trace_step():
+            self.optimizer.zero_grad()
+            loss = self.model(self.inputs).square().mean()
+            loss.backward()
+            self.optimizer.step()
+            self.losses.append(loss.item())
+
+    def steps(self, count):
+        """Take steps, and let each profile be digested before the next can begin."""
+        for _ in range(count):
+            self.step()
+            digested()
+
+
+def digested():
+    """Wait for the profile that is being digested."""
+    thread = active.session.profiling._digesting
+    if thread is not None:
+        thread.join(LONGEST_S)
+        assert not thread.is_alive()
+
+
+def profiles(run):
+    """The events of profiles so far."""
+    return [event for event in run.events if event.kind == names.PROFILE]
+
+
+def flagged(run):
+    """The steps whose record says that they were profiled."""
+    return [
+        int(step["step"]) for _, records in run.log.steps.read() for step in records if int(step["flags"]) & PROFILED
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"profile_every": 4}, [4, 8]),
+        ({"profile_steps": "3,6-7"}, [3, 6, 7]),
+        ({"profile_every": 5, "profile_window": 2}, [5, 6]),
+        ({"profile_every": 4, "profile_ranks": "1"}, []),
+        ({}, []),
+    ],
+)
+def test_the_steps_that_settings_name(settings, expected):
+    """One in N, a list, several at a time, ranks left out, and none by itself. Their records are flagged."""
+    with record(overhead_budget="off", **settings) as run:
+        Training().steps(10)
+    assert expected == flagged(run)
+    steps = [step for event in profiles(run) for step in range(event.step, event.step + event.attributes[STEPS])]
+    assert expected == steps
+
+
+STEPS = names.PROFILE_STEPS
+
+
+def test_what_a_profile_says():
+    """Its operators add up to the step within 2 %, its times are the step's, and so are its marks."""
+    with record(profile_steps="5", overhead_budget="off") as run:
+        Training().steps(8)
+    (event,) = profiles(run)
+    step = run.steps[5]
+    rows = {row.name: row for row in kept_rows(event.attributes, names.PROFILE_OPERATORS)}
+    assert pytest.approx(1.0, abs=0.02) == sum(row.share for row in rows.values())
+    assert {"aten::addmm", "Optimizer.step#AdamW.step", "(no operator)"} <= set(rows)
+    assert pytest.approx(step.duration_s) == event.duration_ns / 1e9
+    assert names.PROFILE_KERNELS not in event.attributes
+    assert event.attributes[names.PROFILE_BOUND] == max(
+        event.attributes[names.PROFILE_SHARES], key=event.attributes[names.PROFILE_SHARES].get
+    )
+
+
+def test_under_zero_code():
+    """Steps that no script marks are profiled too: what stopping takes is in no step."""
+    with record(profile_steps="5", overhead_budget="off") as run:
+        instrumentation.instrument()
+        try:
+            train_unmarked()
+        finally:
+            instrumentation.uninstrument()
+    assert [5] == flagged(run)
+    (event,) = profiles(run)
+    assert 5 == event.step
+    after = run.steps[6]
+    assert after.duration_s < 0.5 * event.attributes[names.PROFILE_COST] + 0.05
+
+
+def train_unmarked():
+    """A loop over a loader."""
+    model = torch.nn.Linear(64, 64)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for inputs in torch.utils.data.DataLoader(torch.randn(40, 64), batch_size=4):
+        optimizer.zero_grad()
+        model(inputs).square().mean().backward()
+        optimizer.step()
+
+
+def test_losses_are_the_same():
+    """Bit for bit, profiled or not."""
+    with record():
+        plain = Training()
+        plain.steps(12)
+    with record(profile_every=3, overhead_budget="off"):
+        profiled = Training()
+        profiled.steps(12)
+    assert plain.losses == profiled.losses
+
+
+def test_the_trace_has_the_steps_phases(tmp_path, cli):
+    """It is kept, packed, in the run's folder; the command shows its step, and gives all as JSON."""
+    with otel_train.init(dir=tmp_path, profile_steps="3") as handle:
+        training = Training()
+        for _ in range(5):
+            with otel_train.trace_step(), otel_train.trace_phase("forward"):
+                training.model(training.inputs)
+            digested()
+    (profile,) = profiles_of(RankLog.open(handle.path))
+    assert "step-00000003.json.gz" == profile.path.name
+    shown = cli(["profile", "show", handle.id, "--dir", str(tmp_path)])
+    assert "aten::addmm" in shown
+    assert "What bounds this step" in shown
+    content = json.loads(cli(["profile", "show", str(profile.path), "--json"]))
+    assert pytest.approx(profile.event.duration_ns / 1e9, rel=1e-3) == content["window_s"]
+    assert profile.event.attributes[names.PROFILE_BOUND] == content["bound"]
+
+
+@pytest.fixture
+def cli():
+    """Runs a command in this process; returns what it printed."""
+    from click.testing import CliRunner
+
+    def run(arguments, code=0):
+        result = CliRunner().invoke(group, arguments)
+        assert code == result.exit_code, result.output
+        return result.output
+
+    return run
+
+
+def test_no_profile_and_no_such_step(tmp_path, cli):
+    """What there is, and how to get one, is said."""
+    with otel_train.init(dir=tmp_path, profile_steps="3") as handle:
+        Training().steps(5)
+    assert "step 4 was not profiled; there is a trace of: 3" in cli(
+        ["profile", "show", handle.id, "--step", "4", "--dir", str(tmp_path)], 1
+    )
+    with otel_train.init(dir=tmp_path, profile_every="off") as other:
+        Training().steps(5)
+    assert f"While it goes on: otel-train profile run {other.id}" in cli(
+        ["profile", "show", other.id, "--dir", str(tmp_path)], 1
+    )
+    assert "only a run that goes on can be profiled" in cli(["profile", "run", other.id, "--dir", str(tmp_path)], 1)
+
+
+def test_two_profiles_compared(tmp_path, cli):
+    """By run and step, or by file."""
+    with otel_train.init(dir=tmp_path, profile_steps="3,5", overhead_budget="off") as handle:
+        Training().steps(7)
+    shown = cli(["profile", "compare", f"{handle.id}:3", f"{handle.id}:5", "--dir", str(tmp_path)])
+    assert "aten::addmm" in shown
+    assert "before" in shown
+
+
+def test_on_demand_from_another_process(tmp_path, cli):
+    """The command asks, the run's keeper hears it, the training takes the step, the command shows it."""
+    over = threading.Event()
+
+    def train():
+        training = Training()
+        while not over.is_set():
+            training.step()
+            time.sleep(0.002)  # a step of a real training's length: the command asks for one three seconds ahead
+
+    with otel_train.init(dir=tmp_path) as handle:
+        thread = threading.Thread(target=train)
+        thread.start()
+        try:
+            wait_until(lambda: len(RankLog.open(handle.path).steps.bounds()) and active.recorder.state.number > 5)
+            shown = cli(["profile", "run", handle.id, "--dir", str(tmp_path), "--timeout", str(LONGEST_S)])
+        finally:
+            over.set()
+            thread.join()
+    assert "What bounds this step" in shown
+    (profile,) = profiles_of(find_run(tmp_path, handle.id).ranks()[0])
+    assert "requested" == profile.event.attributes[names.PROFILE_REASON]
+
+
+def wait_until(condition):
+    """Give up after a minute."""
+    until = time.monotonic() + LONGEST_S
+    while not condition():
+        assert time.monotonic() < until
+        threading.Event().wait(0.01)
+
+
+def test_an_alert_on_step_time_takes_a_profile():
+    """When it fires, once in ten minutes; not when it is over, nor for other rules; nor where that is turned off."""
+
+    def alert(rule, state):
+        attributes = {names.ALERT_RULE: rule, names.ALERT_STATE: state}
+        active.session._write_event(Event(names.ALERT, 0, attributes=attributes))
+
+    for on, expected in ((True, ["alert"]), (False, [])):
+        with record(profile_on_alert=on, overhead_budget="off") as run:
+            training = Training()
+            training.steps(2)
+            for rule, state in [("gpu_hot", "firing"), ("step_time", "resolved")]:
+                alert(rule, state)
+                training.steps(2)
+            assert [] == flagged(run)
+            alert("step_time", "firing")
+            training.steps(2)
+            alert("step_time", "firing")
+            training.steps(2)
+        assert expected == [event.attributes[names.PROFILE_REASON] for event in profiles(run)]
+
+
+def test_profiles_become_rarer_where_they_cost_too_much():
+    """By powers of two, so that ranks share steps. Without a budget they stay as they were asked for."""
+    with record(profile_every=2, overhead_budget=0.01):
+        training = Training()
+        training.steps(12)
+        every = active.session.profiling._every
+    assert every > 2
+    assert every & (every - 1) == 0
+    with record(profile_every=2, overhead_budget="off"):
+        Training().steps(12)
+        assert 2 == active.session.profiling._every
+
+
+def test_a_users_profiler_is_left_alone():
+    """While one is prepared or at work none of ours begins; one of ours that is under way ends, and theirs sees all."""
+    with record(profile_every=1, overhead_budget="off") as run:
+        training = Training()
+        training.steps(2)
+        training.step()
+        ours = len(flagged(run))
+        digested()
+        with torch.profiler.profile() as theirs:
+            for _ in range(3):
+                training.step()
+        counts = {row.key: row.count for row in theirs.key_averages()}
+        training.steps(2)
+    assert 3 == counts["aten::addmm"]
+    during = [step for step in flagged(run) if 4 <= step <= 5]
+    assert [] == during
+    assert ours >= 1
+    assert max(flagged(run)) >= 6
+
+
+def test_a_users_schedule_is_left_alone():
+    """A profiler with a schedule, as Lightning and the Trainer have it: all its steps are there."""
+    seen = []
+    with record(profile_every=1, overhead_budget="off"):
+        training = Training()
+        schedule = torch.profiler.schedule(wait=2, warmup=1, active=2, repeat=2)
+        with torch.profiler.profile(schedule=schedule, on_trace_ready=lambda p: seen.append(count_of(p))) as theirs:
+            for _ in range(10):
+                training.step()
+                theirs.step()
+    assert [2, 2] == seen
+
+
+def count_of(profile):
+    """How often the model ran."""
+    return next(row.count for row in profile.key_averages() if row.key == "aten::addmm")
+
+
+def test_an_evaluation_is_not_profiled():
+    """One that comes before the chosen step: the profile is taken of a later one."""
+    with record(profile_steps="3", overhead_budget="off") as run:
+        training = Training()
+        training.steps(3)
+        with otel_train.trace_evaluation("validation"):
+            training.model(training.inputs)
+        training.steps(3)
+    assert [4] == [event.step for event in profiles(run)]
+
+
+def test_a_block():
+    """``with profile(name)`` and ``@profile``: inside a step it is part of the step's trace."""
+
+    @otel_train.profile
+    def prepare():
+        return torch.ones(64, 64) @ torch.ones(64, 64)
+
+    with record() as run:
+        prepare()
+        digested()
+        training = Training()
+        with otel_train.trace_step(), otel_train.profile("half"):
+            training.model(training.inputs)
+        digested()
+    first, second = profiles(run)
+    assert ("block", None) == (first.attributes[names.PROFILE_REASON], first.step)
+    assert first.attributes[names.PROFILE_NAME].endswith("prepare")
+    assert ("half", 0) == (second.attributes[names.PROFILE_NAME], second.step)
+    assert [0] == flagged(run)
+    prepare()  # without a run
+
+
+def test_nothing_stays_behind():
+    """torch's profiler is whole again, and its log level is not ours to change."""
+    import os
+
+    before = dict(torch.autograd.profiler.profile.__dict__)
+    with record(profile_every=2, overhead_budget="off"):
+        Training().steps(5)
+    after = dict(torch.autograd.profiler.profile.__dict__)
+    assert before == after
+    assert "KINETO_LOG_LEVEL" not in os.environ
+    assert not torch.autograd._profiler_enabled()
+
+
+def test_a_run_that_ends_inside_a_window():
+    """The profiler is off afterwards, and nothing is told."""
+    with record(profile_steps="2", overhead_budget="off") as run:
+        Training().steps(2)
+        assert torch.autograd._profiler_enabled()
+    assert not torch.autograd._profiler_enabled()
+    assert [] == profiles(run)
+
+
+def test_spans_of_a_profile():
+    """A child of its step in the step's trace, which is kept; operators are its events, numbers all of them."""
+    from otel_train.export.trace_source import TraceSource
+
+    with record(profile_steps="3", overhead_budget="off") as run:
+        training = Training()
+        with otel_train.trace_epoch(2):
+            training.steps(5)
+    spans = [span for batch in TraceSource(run.log, 1000, 100.0).batches({}, True) for span in batch.items]
+    (profile,) = [span for span in spans if span.name == "dl.profile"]
+    (step,) = [span for span in spans if span.ids == profile.parent]
+    assert (3, "profiled") == (step.attributes[names.ITERATION], step.attributes[names.KEPT_BECAUSE])
+    assert (step.start_ns, step.end_ns) == (profile.start_ns, profile.end_ns)
+    shares = [attributes[names.OPERATOR_SHARE] for name, _, attributes in profile.events if name == "dl.operator"]
+    assert pytest.approx(1.0, abs=0.02) == sum(shares)
+    assert len(profile.events) <= 128
+    assert all(
+        isinstance(value, (int, float, str)) for _, _, attributes in profile.events for value in attributes.values()
+    )
+    assert names.PROFILE_OPERATORS not in profile.attributes
+    assert 0 < profile.attributes[f"{names.PROFILE_SHARES}.launch"] <= 1
+
+
+def test_wrong_settings():
+    """Each is refused with what is allowed."""
+    for setting, wrong, allowed in [
+        ("profile_every", "often", "off, auto, or a whole number from 1"),
+        ("profile_steps", "5-3", "step numbers and ranges of them: 100,200-203"),
+        ("profile_epochs", "first", "whole numbers: 0,8"),
+        ("profile_ranks", "x", "all, or whole numbers: 0,8"),
+    ]:
+        with pytest.raises(otel_train.SettingsError, match=allowed):
+            otel_train.init(**{setting: wrong})
+
+
+def test_ranks_take_the_same_steps():
+    """Whatever each can afford: the steps of one that takes fewer are among the other's."""
+    quick, slow = (object.__new__(Profiling) for _ in range(2))
+    for profiling, every in ((quick, 128), (slow, 1024)):
+        profiling.__dict__.update(_every=every, _asked=None, _epochs=set(), _epoch=(0, 0))
+        profiling._settings = type("Settings", (), {"profile_steps": (), "profile_window": 1})
+    chosen = [{step for step in range(5000) if each._wanted(step, 0)[0]} for each in (quick, slow)]
+    assert chosen[1] < chosen[0]
