@@ -16,6 +16,7 @@ from otel_train.export.trace_source import TraceSource
 from otel_train.hooks.gpu_timing import slots
 from otel_train.report.as_json import summary_as_dict
 from otel_train.report.sections import phases
+from otel_train.runlog.events import Event, EventWriter
 from otel_train.runlog.layout import COUNT_SHIFT
 from otel_train.runlog.storage import Memory
 
@@ -78,6 +79,27 @@ def test_a_gpu_that_waits_for_launches():
 def test_a_gpu_that_works(log):
     """It works nearly all the time, or it is another one, or hardly anything is known of it."""
     assert "compute" == judge([scan_rank(log)]).verdict
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        ({"memory": 0.7, "launch": 0.3}, "In the 2 profiled steps memory comes first, with 60 %."),
+        ({"launch": 0.7, "compute": 0.3}, "The 2 profiled steps say otherwise: launch comes first there, with 60 %."),
+    ],
+)
+def test_profiles_refine_the_verdict_or_contradict_it(shares, said):
+    """What they say stands beside it; a contradiction is called one. A profiled block is no step."""
+    log = built(BUSY)
+    first = max(shares, key=shares.get)
+    events = EventWriter(log.storage, 1 << 30)
+    for step, given in ((1, shares), (2, {first: 0.5, "input": 0.5})):
+        told = {names.PROFILE_SHARES: given, names.PROFILE_BOUND: first}
+        events.write(Event(names.PROFILE, 0, 1, step=step, attributes=told))
+    block = {names.PROFILE_SHARES: {"input": 1.0}, names.PROFILE_NAME: "warm-up"}
+    events.write(Event(names.PROFILE, 0, 1, attributes=block))
+    verdict = judge([scan_rank(log)])
+    assert ("compute", said) == (verdict.verdict, verdict.caveats[-1])
 
 
 def test_a_gpu_that_waits_for_data():

@@ -79,6 +79,10 @@ def _caveats(evidence: Evidence, kind: str) -> tuple[str, ...]:
         caveats.append(f"Judged on {evidence.steps} steps only, the first ones included: they often are slower.")
     if evidence.gpu_steps and kind in (COMPUTE, OPTIMIZER, STEP, INPUT, LAUNCH):
         caveats.append(f"Judged by GPU time, which is known of {evidence.gpu_steps} steps.")
+        if evidence.gpu_busy is None and not evidence.profiled and kind in (COMPUTE, OPTIMIZER):
+            caveats.append(
+                "Whether the GPU idles between launches is not known: its utilization was sampled too rarely."
+            )
     elif evidence.has_gpu and kind in (COMPUTE, OPTIMIZER, STEP, PHASE, INPUT, LAUNCH):
         caveats.append(
             "Phases are host time: the GPU works on after a phase has returned, so a phase that reads a result also "
@@ -86,7 +90,29 @@ def _caveats(evidence: Evidence, kind: str) -> tuple[str, ...]:
         )
     if evidence.steps and not evidence.has_waits and kind not in (OUTSIDE, UNKNOWN):
         caveats.append("No wait for data is recorded: wrap the loader in otel_train.trace_dataloader to see the input.")
-    return tuple(caveats)
+    profiled = _of_profiles(evidence, kind)
+    return (*caveats, profiled) if profiled is not None else tuple(caveats)
+
+
+AGREES = {
+    INPUT: {"input"},
+    LAUNCH: {"launch", "synchronisation"},
+    COMPUTE: {"compute", "memory", "copy"},
+    OPTIMIZER: {"compute", "memory"},
+    COMMUNICATION: {"communication"},
+}
+"""By verdict, the profiles' classes that do not contradict it. The others are about what profiles do not see."""
+
+
+def _of_profiles(evidence: Evidence, kind: str) -> str | None:
+    """What the profiled steps say, which look into the phases; a contradiction is said to be one."""
+    if not evidence.profiled or kind in (CHECKPOINT, EVALUATION, OUTSIDE, UNKNOWN):
+        return None
+    first = max(evidence.profiled, key=lambda what: evidence.profiled[what])
+    number = f"{evidence.profiles} profiled step" + ("s" if evidence.profiles > 1 else "")
+    if kind in AGREES and first not in AGREES[kind]:
+        return f"The {number} say otherwise: {first} comes first there, with {_percent(evidence.profiled[first])}."
+    return f"In the {number} {first} comes first, with {_percent(evidence.profiled[first])}."
 
 
 def _percent(share: float) -> str:

@@ -11,6 +11,7 @@ from otel_train.runlog.events import Event
 from otel_train.runlog.layout import DATA_WAIT
 from otel_train.runlog.ranklog import RankLog
 
+MOST_PROFILES = 100
 INPUT = "input"
 """What blocked the training between its steps: a wait for data that belongs to no step."""
 
@@ -124,6 +125,23 @@ class AlertTotal:
         self.last = other.last or self.last
 
 
+@dataclass(frozen=True)
+class Profiled:
+    """A profile: of a step, or of a block that has a name."""
+
+    step: int | None
+    name: str | None
+    reason: str
+    bound: str
+    """The class that took most of it."""
+    shares: dict[str, float]
+    """By class."""
+    operator: str | None
+    """What took most of the host's time."""
+    path: str | None
+    """Its trace, where it was kept."""
+
+
 @dataclass
 class EventScan:
     """What one rank's events come to."""
@@ -141,6 +159,8 @@ class EventScan:
     errors: dict[tuple[str, str | None], ErrorTotal] = field(default_factory=dict)
     alerts: dict[str, AlertTotal] = field(default_factory=dict)
     """By rule."""
+    profiles: list[Profiled] = field(default_factory=list)
+    """The newest ``MOST_PROFILES``."""
     others: dict[str, SpanTotal] = field(default_factory=dict)
     """Events of every other kind, those of later versions too."""
     loading: dict[bool, DataLoading] = field(default_factory=dict)
@@ -266,6 +286,17 @@ def _add_alert(scan: EventScan, event: Event) -> None:
     scan.alerts.setdefault(str(event.attributes.get(names.ALERT_RULE, "?")), AlertTotal()).add(event)
 
 
+def _add_profile(scan: EventScan, event: Event) -> None:
+    told = event.attributes
+    operators = told.get(names.PROFILE_OPERATORS) or [[None]]
+    profile = Profiled(
+        event.step, told.get(names.PROFILE_NAME), str(told.get(names.PROFILE_REASON, "?")),
+        str(told.get(names.PROFILE_BOUND, "?")), dict(told.get(names.PROFILE_SHARES, {})), operators[0][0],
+        told.get(names.PROFILE_PATH),
+    )  # fmt: skip
+    scan.profiles[:] = [*scan.profiles, profile][-MOST_PROFILES:]
+
+
 def _add_nothing(scan: EventScan, event: Event) -> None:
     """Running totals are metrics, and nothing that a report counts."""
 
@@ -282,4 +313,5 @@ _ADD: dict[str, Callable[[EventScan, Event], None]] = {
     names.DATA_LOADER: _add_loading,
     names.COLLECTIVES: _add_nothing,
     names.ALERT: _add_alert,
+    names.PROFILE: _add_profile,
 }

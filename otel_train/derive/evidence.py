@@ -4,7 +4,7 @@ The first steps, which compile and warm up, are left out where there are enough 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from otel_train import names
 from otel_train.derive.data_loading import DataLoading, merged_loading
@@ -72,6 +72,9 @@ class Evidence:
     """More than one with gradient accumulation."""
     gpu_steps: int = 0
     """Steps whose GPU time is known: then waiting, computing and the optimizer are judged by the GPU's time."""
+    profiles: int = 0
+    profiled: dict[str, float] = field(default_factory=dict)
+    """The mean shares of so many profiled steps, by the profiles' own classes."""
     gpu_busy: float | None = None
     """The part of the time from first step to last in which a kernel ran; the mean of the ranks that sampled it."""
 
@@ -125,8 +128,18 @@ def gather(scans: Sequence[RankScan]) -> Evidence:
         merged_loading(scan.events.training_loading for scan in judged),
         max(sum(total.count for (_, _, name), total in table.items() if name == DATA_WAIT) / max(steps, 1), 1.0),
         0 if gpu is None else gpu.steps,
+        *profiled_shares(judged),
         busy,
     )
+
+
+def profiled_shares(scans: Sequence[RankScan]) -> tuple[int, dict[str, float]]:
+    """How many steps were profiled, and the mean of their shares."""
+    found = [profile.shares for scan in scans for profile in scan.events.profiles if profile.name is None]
+    return len(found), {
+        what: sum(shares.get(what, 0.0) for shares in found) / len(found)
+        for what in sorted({what for shares in found for what in shares})
+    }
 
 
 def gpu_busy(scans: Sequence[RankScan]) -> float | None:

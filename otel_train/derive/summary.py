@@ -8,7 +8,7 @@ from otel_train import names
 from otel_train.derive import measures
 from otel_train.derive.bottleneck import Verdict, judge
 from otel_train.derive.data_loading import DataLoading, merged_loading
-from otel_train.derive.event_totals import AlertTotal, CheckpointTotal, ErrorTotal, SpanTotal
+from otel_train.derive.event_totals import AlertTotal, CheckpointTotal, ErrorTotal, Profiled, SpanTotal
 from otel_train.derive.gpu import GpuTotals, merged_gpu
 from otel_train.derive.measures import PhaseShare, Rate, Span, Starvation, StepTime
 from otel_train.derive.merge import added, health_total, merged_errors
@@ -67,6 +67,7 @@ class Summary:
     outside_phases: dict[str, PhaseTotal]
     """Phases outside steps, or on other threads."""
     alerts: dict[str, AlertTotal]
+    profiles: list[Profiled]
     other_events: dict[str, SpanTotal]
     errors: list[ErrorTotal]
     scalars: dict[str, ScalarTotal]
@@ -165,6 +166,7 @@ def summarize(scans: Sequence[RankScan]) -> Summary:
         timed=added(scan.timed for scan in events),
         outside_phases=added(scan.outside for scan in events),
         alerts=added(scan.alerts for scan in events),
+        profiles=[profile for scan in events for profile in scan.profiles],
         other_events=added(scan.others for scan in events),
         errors=merged_errors(scans),
         scalars=next((scan.scalars for scan in scans if scan.scalars), {}),

@@ -6,8 +6,9 @@ thread was in, or, while it was in nothing, what another thread was in (the back
 what is left is Python, or waiting.
 """
 
+from array import array
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -62,15 +63,14 @@ class Table:
 def innermost(trace: Trace, indices: Column, pause: Callable[[], None] = lambda: None) -> tuple[Spans, Column]:
     """For events of one thread (in the trace's order): when each was the innermost one. Spans and their events."""
     starts, ends = trace.start_ns[indices].tolist(), trace.end_ns[indices].tolist()
-    pairs: list[tuple[int, int]] = []
-    owners: list[int] = []
+    pairs, owners = array("q"), array("q")
     stack: list[tuple[int, int]] = []
     now = 0
 
     def until(moment: int) -> None:
         nonlocal now
         if moment > now and stack:
-            pairs.append((now, moment))
+            pairs.extend((now, moment))
             owners.append(stack[-1][1])
         now = max(now, moment)
 
@@ -85,7 +85,7 @@ def innermost(trace: Trace, indices: Column, pause: Callable[[], None] = lambda:
     while stack:
         until(stack[-1][0])
         stack.pop()
-    return spans.spans(pairs), np.array(owners, np.int64)
+    return np.array(pairs, np.int64).reshape(-1, 2), np.array(owners, np.int64)
 
 
 def main_thread(trace: Trace, start_ns: int, end_ns: int) -> int | None:
@@ -162,27 +162,32 @@ def _launched(trace: Trace, host: Column, inside: Column) -> Column:
 def _rows(
     trace: Trace, host: Column, threads: Column, inside: Column, times: tuple[Column, Column, Column]
 ) -> list[Row]:
-    rows: dict[tuple[int, int], Row] = {}
-    total_ns: dict[tuple[int, int], int] = {}
-    outer_until: dict[tuple[int, int, int], int] = {}
-    self_ns, window_ns, launched_ns = times
-    for index, thread in zip(host.tolist(), threads.tolist(), strict=True):
-        if inside[index] <= 0:
-            continue
-        key = int(trace.name[index]), int(trace.kind[index])
-        row = rows.get(key) or Row(trace.names[key[0]], key[1], 0)
-        rows[key] = replace(
-            row,
-            calls=row.calls + 1,
-            self_s=row.self_s + int(self_ns[index]) / 1e9,
-            window_s=row.window_s + int(window_ns[index]) / 1e9,
-            device_s=row.device_s + int(launched_ns[index]) / 1e9,
+    """By name and kind."""
+    host, threads = host[inside[host] > 0], threads[inside[host] > 0]
+    keys, which, calls = np.unique(
+        np.column_stack((trace.name[host], trace.kind[host])), axis=0, return_inverse=True, return_counts=True
+    )
+    which = which.reshape(-1)
+    sums = [np.bincount(which, values[host], len(keys)) / 1e9 for values in times]
+    total = np.bincount(which, np.where(_outermost(trace, host, threads, which), inside[host], 0), len(keys)) / 1e9
+    return [
+        Row(trace.names[name], kind, count, own, whole, of_window, launched)
+        for (name, kind), count, own, whole, of_window, launched in zip(
+            keys.tolist(), calls.tolist(), sums[0].tolist(), total.tolist(), sums[1].tolist(), sums[2].tolist(),
+            strict=True,
         )
-        place = (*key, thread)
-        if trace.start_ns[index] >= outer_until.get(place, 0):
-            outer_until[place] = int(trace.end_ns[index])
-            total_ns[key] = total_ns.get(key, 0) + int(inside[index])
-    return [replace(row, total_s=total_ns.get(key, 0) / 1e9) for key, row in rows.items()]
+    ]  # fmt: skip
+
+
+def _outermost(trace: Trace, host: Column, threads: Column, which: Column) -> Column:
+    """Which events lie in no other of their name on their thread."""
+    outermost = np.ones(len(host), bool)
+    starts, ends = trace.start_ns[host], trace.end_ns[host]
+    order = np.lexsort((starts, threads, which))
+    changes = (np.diff(which[order]) != 0) | (np.diff(threads[order]) != 0)
+    for alike in np.split(order, np.flatnonzero(changes) + 1):
+        outermost[alike[1:]] = starts[alike[1:]] >= np.maximum.accumulate(ends[alike])[:-1]
+    return outermost
 
 
 def _kernels(trace: Trace, inside: Column) -> list[Row]:

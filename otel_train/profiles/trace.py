@@ -5,6 +5,7 @@ Read in pieces, since the training may be going on beside it: ``pause`` is calle
 
 import gzip
 import json
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,7 +120,7 @@ def parse_trace(text: str, called: str = "the trace", pause: Callable[[], None] 
             at = _skip(text, at)
     except (ValueError, IndexError, TypeError, AttributeError, KeyError) as error:
         raise UnreadableTrace(f"{called} is no trace ({error}); {ALLOWED}") from None
-    if not columns.rows:
+    if not columns.times_us:
         raise UnreadableTrace(f"{called} holds no operators and no kernels; {ALLOWED}")
     devices = head.get("deviceProperties") or [{}]
     return columns.as_trace(int(head.get("baseTimeNanoseconds", 0)), devices[0].get("name"))
@@ -148,7 +149,11 @@ def _read_events(text: str, at: int, columns: "_Columns", decoder: json.JSONDeco
 class _Columns:
     """Grows as events are read. Times stay in µs as they are in the file until the base is known."""
 
-    rows: list[tuple[int, int, float, float, int, int, int, int, int]] = field(default_factory=list)
+    whole: "array[int]" = field(default_factory=lambda: array("q"))
+    """Name, kind, thread, device, correlation, link and bytes of each event: numbers, so that the garbage collector of
+    the training has nothing to look at."""
+    times_us: "array[float]" = field(default_factory=lambda: array("d"))
+    """Start and duration of each."""
     shapes: dict[int, list[Any]] = field(default_factory=dict)
     identities: dict[str, int] = field(default_factory=dict)
     threads: dict[Any, int] = field(default_factory=dict)
@@ -159,22 +164,23 @@ class _Columns:
             return
         more = event.get("args") or {}
         if kind == OPERATOR and more.get("Input Dims"):
-            self.shapes[len(self.rows)] = more["Input Dims"]
+            self.shapes[len(self.times_us) // 2] = more["Input Dims"]
         name, thread = event["name"], event.get("tid", 0)
         if not isinstance(thread, int):
             thread = -1 - self.threads.setdefault(thread, len(self.threads))
-        self.rows.append(
+        self.times_us.extend((float(event["ts"]), float(event.get("dur", 0.0))))
+        self.whole.extend(
             (
-                self.identities.setdefault(name, len(self.identities)), kind, float(event["ts"]),
-                float(event.get("dur", 0.0)), thread, int(more.get("device", -1)) if kind in ON_DEVICE else -1,
-                int(more.get("correlation", 0)), int(more.get("External id", 0)), int(more.get("bytes", -1)),
+                self.identities.setdefault(name, len(self.identities)), kind, thread,
+                int(more.get("device", -1)) if kind in ON_DEVICE else -1, int(more.get("correlation", 0)),
+                int(more.get("External id", 0)), int(more.get("bytes", -1)),
             )
         )  # fmt: skip
 
     def as_trace(self, base_ns: int, device_name: str | None) -> Trace:
-        name, kind, start_us, took_us, thread, device, correlation, link, size = map(
-            np.asarray, zip(*self.rows, strict=True)
-        )
+        whole = np.array(self.whole, np.int64).reshape(-1, 7).T
+        name, kind, thread, device, correlation, link, size = whole
+        start_us, took_us = np.array(self.times_us).reshape(-1, 2).T
         start_ns = np.rint(start_us * 1e3).astype(np.int64) + base_ns
         end_ns = np.rint((start_us + took_us) * 1e3).astype(np.int64) + base_ns
         order = np.lexsort((-(end_ns - start_ns), start_ns))

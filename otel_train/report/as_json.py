@@ -80,6 +80,7 @@ def summary_as_dict(summary: Summary) -> dict[str, Any]:
             rule: {key: value for key, value in asdict(total).items() if key != "since_ns"}
             for rule, total in summary.alerts.items()
         },
+        "profiles": [asdict(profile) for profile in summary.profiles],
         "other_events": {kind: asdict(total) for kind, total in summary.other_events.items()},
         "scalars": {name: _scalar(total) for name, total in summary.scalars.items()},
         "resources": {

@@ -104,6 +104,22 @@ def slowest_steps(run: RunSummary) -> RenderableType | None:
     return table
 
 
+MOST_PROFILES_SHOWN = 5
+
+
+def profiles(run: RunSummary) -> RenderableType | None:
+    """The last profiles: what bounds each, and what to type for more."""
+    found = run.merged.profiles
+    if not found:
+        return None
+    table = columns(("bound by", "left"), ("share", "right"), ("most of it in", "left"), title="Profiles")
+    for profile in found[-MOST_PROFILES_SHOWN:]:
+        what = f"step {profile.step:,}" if profile.name is None else profile.name
+        share = text.percent(profile.shares.get(profile.bound))
+        table.add_row(Text(f"  {what}"), profile.bound, share, profile.operator or text.MISSING)
+    return Group(table, Text(f"  otel-train profile show {run.run_id} has the operators, and what to do", style="dim"))
+
+
 ALERT_STYLES = {"info": "cyan", "warning": "yellow", "critical": "red"}
 
 

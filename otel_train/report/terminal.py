@@ -28,7 +28,7 @@ def render(run: RunSummary, console: Console, brief: bool = False) -> Renderable
         details.scalars(run.merged, width - BESIDE_SCALAR_CURVE if draws else 0),
     ]
     if not brief:
-        parts += [details.events(run.merged), details.slowest_steps(run)]
+        parts += [details.events(run.merged), details.slowest_steps(run), details.profiles(run)]
     parts += [details.alerts(run.merged), details.errors(run.merged)]
     if not brief:
         parts += [details.machine(run), details.ourselves(run.merged)]
