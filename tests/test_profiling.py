@@ -198,7 +198,7 @@ def test_two_profiles_compared(tmp_path, cli):
     """By run and step, or by file."""
     with otel_train.init(dir=tmp_path, profile_steps="3,5", overhead_budget="off") as handle:
         Training().steps(7)
-    shown = cli(["profile", "compare", f"{handle.id}:3", f"{handle.id}:5", "--dir", str(tmp_path)])
+    shown = cli(["profile", "compare", f"{handle.id}:3", f"{handle.id}:5", "--dir", str(tmp_path), "--rows", "200"])
     assert "aten::addmm" in shown
     assert "before" in shown
 

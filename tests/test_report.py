@@ -111,8 +111,9 @@ MEASURES = {
     "packing_efficiency",
     "slowest_steps", "failed_steps", "errors", "last_epoch", "epochs", "evaluations", "evaluation_steps_s",
     "checkpoints",
-    "timed", "phases_outside_steps", "other_events", "scalars", "resources", "profiles", "overhead_s", "records_dropped",
+    "timed", "phases_outside_steps", "other_events", "scalars", "resources", "overhead_s", "records_dropped",
     "alerts",
+    "profiles",
     "checkpoints_left_out",
 }  # fmt: skip
 RUN_KEYS = {

@@ -3,10 +3,9 @@
 import gzip
 import json
 import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,14 +15,11 @@ from otel_train.profiles import spans
 from otel_train.profiles.analysis import analyze
 from otel_train.profiles.summary import summary_of
 from otel_train.profiles.trace import BLOCK_NAME, OWN, STEP_NAME, parse_trace
+from otel_train.profiles.window import Window
 from otel_train.runlog.events import Event
 from otel_train.runlog.layout import DATA_WAIT, EVALUATION, MISSING, PROFILED, PROFILES
 from otel_train.runlog.ranklog import RankLog
 from otel_train.runlog.records import STEP, Records
-
-if TYPE_CHECKING:
-    from otel_train.profiling import Window
-    from otel_train.store import Store
 
 MOST_TRACES = 20
 """Kept of a rank; the oldest goes first."""
@@ -36,21 +32,20 @@ LOOK_BACK = 1024
 
 
 def digest(
-    store: "Store", window: "Window", save: Callable[[Path], None], thread: int, pause: Callable[[], None]
+    log: RankLog, folder: Path | None, window: Window, written: Path, thread: int, pause: Callable[[], None]
 ) -> tuple[Event, float]:
-    """Write, read and judge. Returns the event, and the usual step's time in ns, 0 where it is not known."""
-    log = RankLog(store)
+    """Read and judge what torch has written, and keep it in the rank's folder, where there is one.
+
+    Returns the event, and the usual step's time in ns, 0 where it is not known. Raises ``LookupError`` where the record
+    lacks the steps.
+    """
     records, usual_ns = window_records(log, window)
     start_ns, end_ns = window.began_ns, window.ended_ns
     if window.name is None:
         if not len(records):
             raise LookupError(f"the steps from {window.first} on that were profiled are not in the record")
         start_ns, end_ns = int(records["start_ns"][0]), int(records["start_ns"][-1] + records["duration_ns"][-1])
-    folder = None if store.run_folder is None else Path(store.location) / PROFILES
-    with tempfile.TemporaryDirectory(prefix="otel_train-") as scratch:
-        written = Path(scratch) / "trace.json"
-        save(written)
-        text = written.read_text()
+    text = written.read_text()
     pause()
     trace = parse_trace(text, pause=pause)
     names_of = log.names("phase")
@@ -64,7 +59,7 @@ def digest(
     if folder is not None:
         marks = [(f"{BLOCK_NAME}{window.name}", start_ns, end_ns)] if window.name is not None else []
         marks += marks_of(records, names_of)
-        path = keep(folder, file_name(window), with_marks(text, marks, log, thread), pause)
+        path = keep(folder / PROFILES, file_name(window), with_marks(text, marks, log, thread), pause)
         attributes |= {names.PROFILE_PATH: str(path)} if path is not None else {}
     attributes |= {names.PROFILE_REASON: window.reason, names.PROFILE_COST: window.cost_ns / 1e9}
     step, epoch = window.first, window.epoch
@@ -77,14 +72,14 @@ def digest(
     return Event(names.PROFILE, start_ns, end_ns - start_ns, step=step, attributes=attributes), usual_ns
 
 
-def file_name(window: "Window") -> str:
+def file_name(window: Window) -> str:
     """``step-00001200``, or ``block-<name>-`` and a time where there are more of the name."""
     if window.name is None:
         return f"step-{window.first:08d}"
     return f"block-{re.sub(r'[^A-Za-z0-9._-]+', '_', window.name)[:64]}-{window.began_ns}"
 
 
-def window_records(log: RankLog, window: "Window") -> tuple[Records, float]:
+def window_records(log: RankLog, window: Window) -> tuple[Records, float]:
     """The window's steps, and the median time in ns of the steps before it that were not profiled."""
     _, end = log.steps.bounds()
     parts = [part for _, part in log.steps.read(max(end - LOOK_BACK, 0))]
@@ -164,7 +159,7 @@ def keep(folder: Path, name: str, text: str, pause: Callable[[], None]) -> Path 
     path = folder / f"{name}.json.gz"
     try:
         folder.mkdir(exist_ok=True)
-        with gzip.open(path, "wt", compresslevel=6) as packed:
+        with gzip.open(path, "wt", compresslevel=3) as packed:
             for at in range(0, len(text), PIECE):
                 packed.write(text[at : at + PIECE])
                 pause()

@@ -1,0 +1,173 @@
+"""What profiling costs a training, by torch's profiler and by what otel_train does with it.
+
+    python benchmarks/profile_cost.py [--windows 1000] [--rounds 6]
+
+1. One step of a GPT of 24 layers: what the training thread pays from the end of the step (``stop()``, and what is ours
+   on top), the steps after it, and how long the event takes to come.
+2. Interleaved rounds of a small GPT, profiles off, on (``profile_every="auto"``, the default budget), off.
+3. So many windows one after the other: memory, and the step's time before and after.
+
+On a GPU if there is one. Figures of one machine differ by its other work: compare inside one run.
+"""
+
+import argparse
+import gc
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import torch
+
+import otel_train
+from otel_train import active
+from otel_train.names import PROFILE, PROFILE_OPERATORS
+from otel_train.runlog.events import Event
+from otel_train.runlog.ranklog import RankLog
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
+from char_gpt import CharGPT, loss_of
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def training(layers: int, width: int, batch: int, length: int) -> Callable[[], None]:
+    """A training; called, it takes a step."""
+    torch.manual_seed(0)
+    model = CharGPT(length, width, layers).to(DEVICE)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    text = torch.randint(0, 96, (batch, length), device=DEVICE)
+
+    def step() -> None:
+        with otel_train.trace_step(samples=batch):
+            optimizer.zero_grad()
+            loss_of(model, text, text).backward()
+            optimizer.step()
+
+    return step
+
+
+def digested() -> None:
+    """Wait for the profile that is being digested."""
+    thread = active.session.profiling._digesting
+    if thread is not None:
+        thread.join()
+
+
+def one_step() -> None:
+    """Print what the end of a profiled step costs the training thread, and what the steps after it feel of the rest."""
+    step = training(8, 32, 2, 16)
+    for _ in range(30):
+        step()
+    with otel_train.init(dir=tempfile.mkdtemp(), overhead_budget="off"):
+        profiling = active.session.profiling
+        for window in range(6):
+            usual = statistics.median(timed(step) for _ in range(30))
+            before, spent = len(profiles()), profiling.training_ns
+            profiling._ask(0, 1, "requested")
+            step()  # at its end the profiler starts
+            profiled = timed(step)
+            stopping, after = (profiling.training_ns - spent) / 1e6, []
+            while len(profiles()) == before:
+                after.append(timed(step))
+            digested()
+            if window:  # the first makes ready what the others find
+                print(f"  step {profiled:.1f} ms, of which start and stop {stopping:.1f}; the {len(after)} steps "
+                      f"({sum(after):.0f} ms) until its event took {sum(after) - len(after) * usual:+.1f} ms more than "
+                      f"usual ({usual:.1f} each)")  # fmt: skip
+        last = profiles()[-1]
+    print(
+        f"  a step has {sum(row[1] for row in last.attributes[PROFILE_OPERATORS])} operators and calls of the runtime"
+    )
+
+
+def timed(step: Callable[[], None]) -> float:
+    """ms."""
+    begin = time.perf_counter_ns()
+    step()
+    return (time.perf_counter_ns() - begin) / 1e6
+
+
+def profiles() -> list[Event]:
+    """The run's, so far."""
+    return [event for event, _ in RankLog(active.session.store).events() if event.kind == PROFILE]
+
+
+def interleaved(rounds: int) -> None:
+    """Print ms a step, with profiles and without."""
+    step = training(4, 64, 8, 64)
+    for _ in range(50):
+        step()
+    times: dict[str, list[float]] = {"off": [], "on": [], "off again": []}
+    every = []
+    for _ in range(rounds):
+        for name, kept in times.items():
+            setting = "auto" if name == "on" else "off"
+            with otel_train.init(dir=tempfile.mkdtemp(), profile_every=setting, profile_on_alert=False) as _:
+                begin = time.perf_counter_ns()
+                for _ in range(STEPS):
+                    step()
+                kept.append((time.perf_counter_ns() - begin) / STEPS / 1e6)
+                if name == "on":
+                    every.append(active.session.profiling._every)
+            gc.collect()
+    for name, kept in times.items():
+        print(f"  {name:10} minimum {min(kept):8.3f}   median {statistics.median(kept):8.3f} ms a step")
+    off = [(before + after) / 2 for before, after in zip(times["off"], times["off again"], strict=True)]
+    added = [on / without - 1 for on, without in zip(times["on"], off, strict=True)]
+    noise = [after / before - 1 for before, after in zip(times["off"], times["off again"], strict=True)]
+    print(
+        f"  {rounds} rounds of {STEPS} steps: added {statistics.median(added):+.2%} (goal: at most 1%; off again over "
+        f"off {statistics.median(noise):+.2%}); one step in {statistics.median(every):.0f} was profiled at the end"
+    )
+
+
+STEPS = 1500
+
+
+def windows(count: int) -> None:
+    """Print the memory of the process as windows go by, and the step's time before and after."""
+    step, process = training(2, 32, 4, 32), psutil.Process()
+
+    def median_step() -> float:
+        times = []
+        for _ in range(300):
+            begin = time.perf_counter_ns()
+            step()
+            times.append(time.perf_counter_ns() - begin)
+        return statistics.median(times) / 1e6
+
+    before = [median_step() for _ in range(5)]
+    with otel_train.init(dir=tempfile.mkdtemp(), profile_every=1, overhead_budget="off"):
+        taken = 0
+        for number in range(count + 21):
+            step()
+            digested()
+            taken = number - 20
+            if taken > 0 and taken % max(count // 10, 1) == 0:
+                print(f"  after {taken:5} windows {process.memory_full_info().uss / 2**20:8.1f} MiB", flush=True)
+    after = [median_step() for _ in range(5)]
+    print(f"  a step before {min(before):.3f} ms (median {statistics.median(before):.3f}), after {min(after):.3f} "
+          f"({statistics.median(after):.3f})")  # fmt: skip
+
+
+def main() -> None:
+    """Print all three."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--windows", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=6)
+    options = parser.parse_args()
+    print(f"torch {torch.__version__} on {torch.cuda.get_device_name() if DEVICE == 'cuda' else 'the CPU'}")
+    print("the end of a profiled step:")
+    one_step()
+    print("interleaved:")
+    interleaved(options.rounds)
+    print("windows:")
+    windows(options.windows)
+
+
+if __name__ == "__main__":
+    main()
