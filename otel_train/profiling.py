@@ -1,13 +1,15 @@
 """Which steps torch's profiler sees, and what becomes of them.
 
 The training thread starts and stops the profiler, between two steps. A thread beside it has torch write the trace. A
-process of its own at a low priority reads and judges it, and packs it with the step's phases; its answer becomes
-an event. In one process they would take the GIL from the training for 15 µs an event.
+process of its own at a low priority reads and judges it, and packs it with the step's phases; its answer becomes an
+event. On the thread that would take the GIL from the training for 15 µs an event: it is done there, a little at a time,
+where there are few CPUs or no folder.
 """
 
 import contextlib
 import json
 import math
+import os
 import sys
 import tempfile
 import threading
@@ -44,6 +46,8 @@ ALERT_EVERY_S = 600.0
 DUTY = 0.2
 """The part of the time in which the digesting thread may hold the GIL."""
 LONGEST_PAUSE_S = 0.05
+CPUS_FOR_A_PROCESS = 4
+"""With fewer, starting Python once more costs the training more than the GIL does."""
 
 
 class Profiling:
@@ -264,7 +268,7 @@ class Profiling:
         from otel_train.profiles.beside import NoProcess, digest_beside
         from otel_train.profiles.digest import digest
 
-        if self._store.run_folder is not None:
+        if self._store.run_folder is not None and len(os.sched_getaffinity(0)) >= CPUS_FOR_A_PROCESS:
             try:
                 return digest_beside(Path(self._store.location), window, trace, thread)
             except NoProcess as reason:

@@ -179,6 +179,29 @@ def cli():
     return run
 
 
+@pytest.mark.parametrize("cpus", [0, 1 << 20])
+def test_in_a_process_or_on_a_thread(tmp_path, monkeypatch, cpus):
+    """Where there are CPUs for it, another process reads the trace; the event is the same."""
+    monkeypatch.setattr("otel_train.profiling.CPUS_FOR_A_PROCESS", cpus)
+    with otel_train.init(dir=tmp_path, profile_steps="3", overhead_budget="off") as handle:
+        training = Training()
+        training.steps(5)
+        assert (cpus == 0) == (active.session.profiling.digesting_ns > 100_000_000)  # Python's start, and numpy's
+    (profile,) = profiles_of(RankLog.open(handle.path))
+    assert profile.path is not None
+    assert "aten::addmm" in {row.name for row in kept_rows(profile.event.attributes, names.PROFILE_OPERATORS)}
+
+
+def test_a_process_that_cannot_be(tmp_path, monkeypatch, caplog):
+    """A Python that is not there: the thread does it, and that is said."""
+    monkeypatch.setattr("otel_train.profiling.CPUS_FOR_A_PROCESS", 0)
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    with otel_train.init(dir=tmp_path, profile_steps="3", overhead_budget="off") as handle:
+        Training().steps(5)
+    assert 1 == len(profiles_of(RankLog.open(handle.path)))
+    assert "profiles are read in the training's own process" in caplog.text
+
+
 def test_no_profile_and_no_such_step(tmp_path, cli):
     """What there is, and how to get one, is said."""
     with otel_train.init(dir=tmp_path, profile_steps="3") as handle:
