@@ -150,6 +150,8 @@ class Session:
             self.levels.finish()
             self._keeper.stop(KEEPER_STOP_S)
             self._sampling.stop()
+            if not self._keeper.is_alive():
+                self.alerts.last_look()
             self._write_health()
         with guard.guarded("progress"):
             if self._progress is not None:

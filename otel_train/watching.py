@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otel_train import active
+from otel_train import active, guard
 from otel_train.alerts.predicates import predicates
 from otel_train.clock import Clock
 from otel_train.identity import Identity
@@ -62,6 +62,13 @@ class Watching:
         """Look once."""
         if self._alerts is not None:
             self._alerts.tick()
+
+    def last_look(self) -> None:
+        """The run is over: what happened since the last look may be why. Not in a run of a few seconds."""
+        with guard.guarded("alerts"):
+            alerts = vars(self).get("_alerts")
+            if alerts is not None:
+                alerts.tick()
 
     def active(self) -> dict[str, int]:
         """By rule: how many things it fires on. Empty before the first look, and where alerts are off."""

@@ -1,6 +1,7 @@
 """Alerts: each built-in rule on its cause and on a healthy run, the engine's times, rules of the user's own."""
 
 import json
+import random
 from itertools import pairwise
 
 import pytest
@@ -10,14 +11,16 @@ from hypothesis import strategies as st
 from log_builder import SECOND
 
 from otel_train import names
-from otel_train.alerts.baseline import LONGEST, NEW_NORMAL, Baseline, slope, weighted_median
+from otel_train import resource_names as rn
+from otel_train.alerts.baseline import LONGEST, NEW_NORMAL, Baseline, slope, staircase, weighted_median
 from otel_train.alerts.engine import QUIET_AGAIN_S, Engine
 from otel_train.alerts.measures import MEASURES, is_measure
 from otel_train.alerts.replay import replay
 from otel_train.alerts.rules import AlertRuleError, Rule, built_in, rules_in_force
-from otel_train.alerts.watch import Figures, event_of, notification_of
+from otel_train.alerts.watch import Figures, Watch, event_of, notification_of
 from otel_train.alerts.window import Window
 from otel_train.alerts.wording import duration, figure, say, size
+from otel_train.resource_names import series
 
 
 @pytest.fixture
@@ -86,6 +89,95 @@ def test_what_is_slow_does_not_become_usual(run):
     assert [("step_time", "fires"), ("step_time", "over")] == run.fired("step_time")
 
 
+def test_short_epochs_are_judged(run):
+    """Epochs of eight seconds are no reason to be silent: slow steps and a hang are seen."""
+    for slow in [1] * 40 + [5] * 30:
+        start_ns = run.builder.end_ns
+        run.go(8, step_ms=200 * slow)
+        run.builder.event(names.EPOCH, start_ns, run.builder.end_ns - start_ns)
+    run.rest(300)
+    assert [("step_time", "fires"), ("hang", "fires")] == run.fired("step_time", "hang")
+
+
+def test_epochs_of_a_few_seconds_are_judged(run):
+    """Where there is one at every tick, they are the run's usual way."""
+    for slow in [1] * 100 + [5] * 60:
+        start_ns = run.builder.end_ns
+        run.go(3, step_ms=200 * slow)
+        run.builder.event(names.EPOCH, start_ns, run.builder.end_ns - start_ns)
+    assert [("step_time", "fires")] == run.fired("step_time")
+
+
+def test_a_hang_inside_a_checkpoint(run):
+    """Half an hour is longer than any checkpoint of this run: that is no checkpoint any more."""
+    run.go(300)
+    watch = Watch(run.builder.log, [built_in()["hang"]], lambda: True)
+    end_ns = run.builder.end_ns
+    found = [(second, change.value) for second in range(5, 3000, 5) for change in watch.tick(end_ns + second * SECOND)]
+    assert [(1805, pytest.approx(1805, abs=1))] == found
+
+
+def test_a_hang_in_the_first_steps(run):
+    """With one step nothing is usual yet: half an hour is a hang. Without any the script may load for as long."""
+    run.go(0.2).rest(1700)
+    assert [] == run.fired("hang")
+    run.rest(200)
+    assert [("hang", "fires")] == run.fired("hang")
+
+
+def test_pauses_that_the_run_comes_back_from(run):
+    """Rollouts of 100 s between steps are told once; what is twice as long is a hang again."""
+    for _ in range(6):
+        run.go(60).rest(100)
+    assert [("hang", "fires"), ("hang", "over")] == run.fired("hang")
+    run.go(60).rest(400)
+    assert [("hang", "fires"), ("hang", "over"), ("hang", "fires")] == run.fired("hang")
+
+
+def test_a_replay_knows_when_a_checkpoint_went_on(run):
+    """As a run that goes on does: two minutes of it are no hang."""
+    run.go(300)
+    start_ns = run.builder.end_ns
+    run.rest(120)
+    run.builder.event(names.CHECKPOINT, start_ns, 120 * SECOND, attributes={names.CHECKPOINT_KIND: "save"})
+    run.go(60)
+    assert [] == run.fired("hang")
+
+
+def test_a_disk_that_checkpoints_fill(run):
+    """By a piece every fifteen minutes: hours before it is full."""
+    usage = series(rn.FILESYSTEM_USAGE, system__filesystem__mountpoint="/data")
+    run.go(8000, step_ms=1000, rows={usage: lambda second: (500 + 50 * (second // 900)) * GIB})
+    assert [("filesystem_filling", "fires")] == run.fired("filesystem_filling")
+
+
+def test_host_memory_that_workers_fill(run):
+    """Without a limit of a container: by what the host has left, whoever takes it."""
+    for key in [key for key in run.rows if key[0].startswith("otel_train.cgroup.memory")]:
+        run.rows.pop(key)
+    run.go(1500, step_ms=1000, rows={(rn.MEMORY_AVAILABLE, ()): lambda second: (300 - second / 12) * GIB})
+    assert [("host_memory_creep", "fires")] == run.fired("host_memory_creep")
+
+
+def test_checkpoints_of_two_kinds(run):
+    """A small file and a large one each time: the large one is not slow."""
+    for number in range(8):
+        for name, took in (("model", 3), ("optimizer", 12)):
+            start_ns = run.builder.end_ns
+            run.rest(took)
+            told = {names.CHECKPOINT_KIND: "save", names.CHECKPOINT_PATH: f"/c/{name}-{number}.pt"}
+            run.builder.event(names.CHECKPOINT, start_ns, took * SECOND, attributes=told)
+        run.go(120)
+    assert [] == run.fired("checkpoint_slow")
+
+
+def test_a_loss_around_zero(run):
+    """Several times a median that is next to nothing is no explosion."""
+    draw = random.Random(1)
+    run.go(1800, step_ms=1000, loss=lambda step: draw.gauss(0, 0.01))
+    assert [] == run.fired("loss_exploding")
+
+
 # -- the engine ----------------------------------------------------------------------------------------------------
 
 HOT = Rule("hot", "gpu.temperature", above=80, for_s=20, clear=75, says="{value}")
@@ -131,6 +223,19 @@ def test_firing_and_over_take_turns(values):
     assert resolved == [bool(index % 2) for index in range(len(resolved))]
 
 
+def test_what_comes_back_to_stay_is_told():
+    """Within the quarter of an hour nobody is told that it is back; after it they are, if it is still so."""
+    engine, told = Engine([HOT]), []
+    for tick in range(400):
+        value = 70 if 8 <= tick < 20 else 85
+        told += [
+            (tick * 5, change.resolved, change.again)
+            for change in engine.evaluate(tick * 5.0, lambda _, value=value: {"": value}, quiet=False)
+            if change.tell
+        ]
+    assert [(20, False, False), (60, True, False), (20 + QUIET_AGAIN_S, False, True)] == told
+
+
 def test_each_thing_by_itself():
     """Two GPUs are two alerts."""
     engine = Engine([Rule("hot", "gpu.temperature", above=80)])
@@ -155,6 +260,27 @@ def test_slope_of_a_line(rise, start):
     points = [(float(t), start + rise * t if t % 5 else 1e9) for t in range(60)]
     found = slope(points)
     assert pytest.approx(rise, abs=1e-3) == found[0] or abs(found[0] - rise) < 0.2 * abs(rise) + 1
+
+
+def test_a_baseline_follows_quickly_what_is_better():
+    """Cold caches: five minutes of something better are the usual; of a rate, better is more."""
+    for higher, first, then in ((False, 4.0, 1.0), (True, 1.0, 4.0)):
+        baseline = Baseline(higher)
+        for value in [first] * 100 + [then] * 60:
+            baseline.learn(value)
+        assert then == baseline.usual
+
+
+@given(st.lists(st.floats(0, 100), min_size=2, max_size=30))
+def test_a_staircase_never_falls(heights):
+    """Its pace is that from the first to the last; one that falls by as much as it rises is none."""
+    points = [(60.0 * place, height) for place, height in enumerate(heights)]
+    pace = staircase(points)
+    if pace is not None:
+        assert pytest.approx((heights[-1] - heights[0]) / points[-1][0]) == pace
+    assert staircase([*points, (1e6, -1000.0)]) is None
+    rising = [(60.0 * place, 10.0 * (place // 5)) for place in range(20)]
+    assert pytest.approx(30 / 1140) == staircase(rising)
 
 
 def test_a_baseline_learns_slowly_from_what_is_off():
@@ -217,6 +343,9 @@ alerts:
         ("{rule: a, measure: step.time, above: 1, severity: bad, says: x}", "allowed are info, warning, critical"),
         ("{rule: a, measure: step.time, above: 1, says: '{what}'}", "says has {what}; allowed are {value}"),
         ("{rule: a, measure: step.time, above: 1}", "has no says"),
+        ("{rule: a, measure: gpu.utilization, above: 95, says: x}", "above is 95, but gpu.utilization is a part of 1"),
+        ("{rule: host_memory, above: 95}", "allowed is 0 to 1, or a percentage: 95%"),
+        (f"{{rule: a, measure: step.time, above: 1{'0' * 400}, says: x}}", "allowed is a number"),
         ("{rule: a b, measure: step.time, above: 1, says: x}", "allowed is a name of letters"),
         ("{rule: a, measur: step.time}", "line 3: got 'measur'; allowed are rule, measure"),
         ("{rule: nobody, disabled: true}", "there is no rule 'nobody' to disable; there are .*gpu_hot"),

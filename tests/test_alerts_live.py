@@ -16,9 +16,10 @@ import otel_train
 from otel_train import active, names
 from otel_train import resource_names as rn
 from otel_train.alerts import predicates
+from otel_train.alerts.engine import Engine
 from otel_train.alerts.measures import MEASURES
-from otel_train.alerts.rules import built_in
-from otel_train.alerts.watch import Claims
+from otel_train.alerts.rules import Rule, built_in, rules_in_force
+from otel_train.alerts.watch import Alerts, Claims
 from otel_train.cli import group
 from otel_train.cli.alerts import condition
 from otel_train.errors import SettingsError
@@ -154,10 +155,59 @@ def test_one_rank_tells(tmp_path):
 
 
 def test_a_claim_of_a_dead_rank(tmp_path):
-    """After an hour nobody is kept from telling by it."""
+    """After ten minutes without a renewal nobody is kept from telling by it."""
     Claims(tmp_path).take("hang", "")
     os.utime(tmp_path / "hang", (0, 0))
     assert Claims(tmp_path).take("hang", "")
+
+
+def test_a_rank_tells_when_the_first_is_over_it(tmp_path):
+    """Two ranks fire, one tells; when it is over there, the other, on which it still fires, tells."""
+    told, ranks = [], []
+    for rank in range(2):
+        clock = FakeClock()
+        watch = FiringWatch()
+        ranks.append((clock, watch, Alerts(
+            watch, clock, lambda event: None, lambda note: told.append((note.rank, note.resolved)),
+            Claims(tmp_path / "alerts"), "run", rank,
+        )))  # fmt: skip
+    for second in range(0, 400, 5):
+        for rank, (clock, watch, alerts) in enumerate(ranks):
+            watch.bad = second < 100 or rank == 1
+            clock.advance(5)
+            alerts.tick()
+    assert [(0, False), (0, True), (1, False)] == told
+
+
+class FiringWatch:
+    """A watch of one rule, bad when it is told to be."""
+
+    def __init__(self):
+        self.bad = True
+        self.engine = Engine([Rule("hot", "gpu.temperature", above=80)])
+        self.window = type("Window", (), {"step": 7})
+
+    def tick(self, now_ns):
+        return self.engine.evaluate(now_ns / 1e9, lambda rule: {"": 90.0 if self.bad else 60.0}, quiet=False)
+
+
+def test_the_last_look(caplog):
+    """What happened since the last one may be why the run is over: it is judged before the run is closed."""
+    with record() as run:
+        with otel_train.trace_step():
+            otel_train.log(loss=1.0)
+        active.session.alerts.tick()
+        with otel_train.trace_step():
+            otel_train.log(loss=float("nan"))
+    fired = [event.attributes[names.ALERT_RULE] for event in run.events if event.kind == names.ALERT]
+    assert ["loss_nonfinite"] == fired
+
+
+def test_a_rule_in_python_takes_the_place_of_a_built_in_one():
+    """By its name: one state, one judge."""
+    otel_train.alert_rule("step_time", says="mine")(lambda values: False)
+    (rule,) = [rule for rule in rules_in_force(None, predicates.predicates()) if rule.name == "step_time"]
+    assert rule.predicate is not None
 
 
 def test_a_command_is_told(tmp_path):

@@ -318,6 +318,21 @@ input()
 """
 
 
+def test_a_dead_child_is_none():
+    """Killed, and not waited for yet: it is no worker any more."""
+    children = [subprocess.Popen(["sleep", "60"]) for _ in range(2)]
+    try:
+        sampler = ProcessSampler()
+        before = sampler.sample()[names.CHILDREN_COUNT, ()]
+        children[0].kill()
+        os.waitid(os.P_PID, children[0].pid, os.WEXITED | os.WNOWAIT)
+        assert before - 1 == sampler.sample()[names.CHILDREN_COUNT, ()]
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+
+
 def test_children_count_on_when_they_are_gone():
     """A worker's CPU time is the children's, and stays so after it has ended."""
     sampler = ProcessSampler()

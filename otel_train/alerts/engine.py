@@ -12,7 +12,7 @@ from otel_train.alerts.rules import Rule
 CLEAR_FOR_S = 30.0
 """An alert is over after so long a time without its condition, or after the rule's own time where that is shorter."""
 QUIET_AGAIN_S = 900.0
-"""An alert that comes back sooner than this is recorded, but nobody is told again."""
+"""An alert that comes back sooner than this is recorded, but nobody is told again, unless it is there to stay."""
 FORGOTTEN_S = 120.0
 """A condition that nothing was heard of for so long has to hold anew."""
 MOST_LABELS = 200
@@ -32,6 +32,8 @@ class Change:
     at_s: float
     tell: bool
     """Is it worth telling somebody, not for the second time in a short while?"""
+    again: bool = False
+    """Nothing has changed: it came back within that while, nobody was told, and it still fires."""
 
 
 @dataclass
@@ -106,10 +108,16 @@ class Engine:
     def _judge_firing(self, rule: Rule, label: str, value: float, now_s: float, state: _State) -> Change | None:
         if not rule.is_over(value):
             state.good_since_s = None
-            return None
+            return self._told_late(rule, label, value, now_s, state)
         if state.good_since_s is None:
             state.good_since_s = now_s
         if now_s - state.good_since_s < min(rule.for_s, CLEAR_FOR_S):
             return None
         state.firing, state.bad_since_s = False, None
         return Change(rule, label, True, value, now_s, state.told)
+
+    def _told_late(self, rule: Rule, label: str, value: float, now_s: float, state: _State) -> Change | None:
+        if state.told or state.told_s is None or now_s - state.told_s < QUIET_AGAIN_S:
+            return None
+        state.told, state.told_s = True, now_s
+        return Change(rule, label, False, value, now_s, True, again=True)

@@ -4,15 +4,16 @@ A measure gives a value for each thing that it is about (a GPU, a file system; "
 be told has no value, and a rule on it neither fires nor is over.
 """
 
+import re
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias
 
 from otel_train import names
 from otel_train import resource_names as rn
-from otel_train.alerts.baseline import slope
+from otel_train.alerts.baseline import slope, staircase
 from otel_train.alerts.window import Window
 from otel_train.resource_names import Series
 from otel_train.runlog.events import Event
@@ -69,6 +70,15 @@ def values_of(name: str, window: Window) -> Values:
         return _single(_logged(window, lambda known: known == name.removeprefix(LOG), 1))
     metric, attributes = rn.series_of(name)
     return _latest(window, metric, dict(attributes))
+
+
+def is_share(name: str) -> bool:
+    """Is it a part of something, and never more than 1?"""
+    metric = name if name in MEASURES or name.startswith(LOG) else rn.series_of(name)[0]
+    return unit_of(name) == "1" and metric.endswith(SHARES)
+
+
+SHARES = (".utilization", ".share", ".iowait", ".throttled", ".power_capped")
 
 
 def unit_of(name: str) -> str:
@@ -157,23 +167,30 @@ def _host_memory(window: Window) -> Values:
 
 def _host_memory_left_s(window: Window) -> Values:
     """Until the container's (or the host's) memory is full, at the pace of the window."""
-    for usage, limit in (
-        (rn.CGROUP_MEMORY_USAGE, rn.CGROUP_MEMORY_LIMIT),
-        (rn.PROCESS_MEMORY_USAGE, rn.MEMORY_LIMIT),
-    ):
-        limits = _latest(window, limit)
-        if limits:
-            return _time_left(window, usage, limits)
-    return {}
+    limits = _latest(window, rn.CGROUP_MEMORY_LIMIT)
+    if limits:
+        return _time_left(window.series(rn.CGROUP_MEMORY_USAGE), limits)
+    available = window.series(rn.MEMORY_AVAILABLE)
+    missing = {key: [(time_s, -value) for time_s, value in points] for key, points in available.items()}
+    return _time_left(missing, {"": 0.0})
 
 
 def _filesystem_left_s(window: Window) -> Values:
-    return _time_left(window, rn.FILESYSTEM_USAGE, _latest(window, rn.FILESYSTEM_LIMIT))
+    """By a steady rise, or by steps: checkpoints fill a disk a piece at a time."""
+    limits = _latest(window, rn.FILESYSTEM_LIMIT)
+    left = _time_left(window.series(rn.FILESYSTEM_USAGE), limits)
+    for key, points in window.coarse(rn.FILESYSTEM_USAGE).items():
+        label = _label(key, {})
+        limit = limits.get(label)
+        pace = staircase(points)
+        if limit is not None and pace is not None:
+            left[label] = min(left.get(label, NEVER_S), max(limit - points[-1][1], 0.0) / pace)
+    return left
 
 
-def _time_left(window: Window, usage: str, limits: Values) -> Values:
+def _time_left(usage: Mapping[Series, Sequence[tuple[float, float]]], limits: Values) -> Values:
     left: Values = {}
-    for key, points in window.series(usage).items():
+    for key, points in usage.items():
         label = _label(key, {})
         limit = limits.get(label, limits.get(""))
         trend = slope(points) if points[-1][0] - points[0][0] >= TREND_S else None
@@ -225,17 +242,31 @@ def _data_wait_share(window: Window) -> Values:
 
 
 def _silence(window: Window) -> Values:
-    """Time since the training was last seen to be alive, in usual steps."""
-    usual = window.step_time.usual or window.recent_step_s()
-    if usual is None or window.quiet_now or window.steps < FEW_TO_HANG:
-        return {}
+    """Time since the training was last seen to be alive, once it is longer than it may be; before, none."""
+    if not window.steps:
+        return {}  # it may load models and data for as long as it likes
     silent_s = (window.now_ns - window.progress_ns) / 1e9
-    return {"": silent_s / max(usual, SHORTEST_HANG_S)}
+    return {"": silent_s if silent_s > _patience_s(window) else 0.0}
+
+
+def _patience_s(window: Window) -> float:
+    """How long the training may be silent."""
+    if window.quiet_now:
+        return max(LONG_S, DISTURBANCES * window.longest_disturbance_s)
+    usual = window.step_time.usual or window.recent_step_s()
+    if usual is None or window.steps < FEW_TO_HANG:
+        return LONG_S
+    return max(STEPS_TO_HANG * usual, MINUTE_S, min(SILENCES * window.longest_silence_s, LONG_S))
 
 
 FEW_TO_HANG = 3
-SHORTEST_HANG_S = 3.0
-"""Shorter steps count as this long, so that twenty of them are a minute: a pause for the garbage is no hang."""
+STEPS_TO_HANG = 20
+"""A pause for so many usual steps, and a minute at least, is a hang …"""
+SILENCES = 2
+"""… if it is so many times longer than any that the run came back from;"""
+LONG_S = 1800.0
+DISTURBANCES = 5
+"""half an hour inside a checkpoint, an evaluation or a compilation, and so many times the longest of them."""
 
 
 # -- values of the training ----------------------------------------------------------------------------------------
@@ -266,8 +297,17 @@ def _loss_ratio(window: Window) -> Values:
     values = _history(window, _is_loss)
     if len(values) < LOSS_POINTS:
         return {}
-    before = statistics.median(values[: -len(values) // 4])
-    return {"": statistics.median(values[-3:]) / before} if before > 0 else {}
+    earlier = values[: -len(values) // 4]
+    before, last = statistics.median(earlier), statistics.median(values[-3:])
+    if before <= 0:
+        return {}
+    spread = statistics.median(abs(value - before) for value in earlier)
+    unusual = last - before > SPREADS * spread
+    return {"": last / before if unusual else min(last / before, 1.0)}
+
+
+SPREADS = 5
+"""Median deviations from the median: a loss that is near zero is soon several times its median."""
 
 
 def _loss_improvement(window: Window) -> Values:
@@ -299,7 +339,7 @@ def _saves(events: Iterable[Event]) -> list[Event]:
 
 def _checkpoint_age(window: Window) -> Values:
     """Time since the last checkpoint, in usual intervals, where they come regularly: not of the best models alone."""
-    saves = _saves(window.events)
+    saves = _saves(window.events[names.CHECKPOINT])
     gaps = [(later.end_ns - before.end_ns) for before, later in pairwise(saves)]
     if len(gaps) < REGULAR_INTERVALS or not (usual := statistics.median(gaps)):
         return {}
@@ -309,25 +349,39 @@ def _checkpoint_age(window: Window) -> Values:
 
 
 def _checkpoint_ratio(window: Window) -> Values:
-    """What the last checkpoint took, over the median of those before."""
-    times = [event.duration_ns or 0 for event in _saves(window.events)]
-    if len(times) <= FEW_INTERVALS or not (usual := statistics.median(times[:-1])):
+    """What the last checkpoint took, over the median of its like before."""
+    saves = _saves(window.events[names.CHECKPOINT])
+    if not saves:
         return {}
-    return {"": times[-1] / max(usual, 1e9)}
+    last = saves[-1]
+    times = [event.duration_ns or 0 for event in saves[:-1] if _alike(event, last)]
+    if len(times) < FEW_INTERVALS or not (usual := statistics.median(times)):
+        return {}
+    return {"": (last.duration_ns or 0) / max(usual, 1e9)}
+
+
+def _alike(one: Event, other: Event) -> bool:
+    """Checkpoints of one name, but for its numbers, and of about the same size."""
+    paths = [re.sub(r"\d+", "#", str(event.attributes.get(names.CHECKPOINT_PATH, ""))) for event in (one, other)]
+    sizes = [float(event.attributes.get(names.CHECKPOINT_SIZE) or 0.0) for event in (one, other)]
+    return paths[0] == paths[1] and max(sizes) <= ALIKE * min(sizes)
+
+
+ALIKE = 2
 
 
 def _checkpoint_failures(window: Window) -> Values:
     last_ns = window.now_ns - 600e9
-    failed = [event for event in window.events if event.kind == names.CHECKPOINT and event.error is not None]
+    failed = [event for event in window.events[names.CHECKPOINT] if event.error is not None]
     return {"": float(sum(event.end_ns > last_ns for event in failed))} if window.ticks else {}
 
 
 def _workers_missing(window: Window) -> Values:
     """Of the loader that feeds the training: how many of its workers are not there while it does."""
     children = _latest(window, rn.CHILDREN_COUNT)
-    if not window.workers or not children or window.quiet or not window.ticks[-1].steps:
+    if not children or window.quiet or not window.ticks[-1].steps:
         return {}
-    return {"": max(window.workers - children[""], 0.0)}
+    return {"": max((window.workers or 0) - children[""], 0.0)}
 
 
 MEASURES: dict[str, Measure] = {
@@ -335,7 +389,7 @@ MEASURES: dict[str, Measure] = {
     "step.time.ratio": Measure("1", "the same over what is usual for the run", _step_time_ratio),
     "step.rate": Measure("1/s", "samples a second in the last minute; steps, where samples are unknown", _rate),
     "step.rate.ratio": Measure("1", "the same over what is usual for the run", _rate_ratio),
-    "step.silence": Measure("{step}", "time without a sign of life, in usual steps of 3 s at least", _silence),
+    "step.silence": Measure("s", "time without a sign of life, once it is longer than it may be; 0 before", _silence),
     "data_wait.share": Measure("1", "part of the step that waits for data, by the GPU if known", _data_wait_share),
     "gpu.utilization": Measure("1", "mean of the last minute, of the GPU that is trained on", _gpu_utilization),
     "gpu.throttled": Measure("1", "part of the last minute in which heat or hardware held clocks down", _gpu_throttled),

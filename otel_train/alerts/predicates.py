@@ -22,7 +22,7 @@ def alert_rule(
     """
     from otel_train.alerts.rules import check_rule
 
-    check_rule(name, for_s, severity)
+    check_rule(name, for_s, severity, says, do)
 
     def remember(function: Predicate) -> Predicate:
         _rules[name] = function, {

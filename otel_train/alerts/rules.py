@@ -25,7 +25,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from otel_train.alerts.measures import is_measure, measure_names
+from otel_train.alerts.measures import is_measure, is_share, measure_names
 from otel_train.alerts.notification import SEVERITIES, WARNING
 from otel_train.errors import SettingsError
 
@@ -92,19 +92,22 @@ def rules_in_force(at: Path | None, predicates: Iterable[Rule] = ()) -> list[Rul
     if at is not None:
         try:
             text = at.expanduser().read_text()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:  # the last one for ~nobody
             raise AlertRuleError(f"OTEL_TRAIN_ALERTS={at} cannot be read: {error}") from error
         rules = _parse(text, str(at), rules)
-    return [*rules.values(), *predicates]
+    return list((rules | {rule.name: rule for rule in predicates}).values())
 
 
-def check_rule(name: object, for_s: object, severity: object) -> None:
+def check_rule(name: object, for_s: object, severity: object, *texts: object) -> None:
     """What a rule in Python is given. Raises ``AlertRuleError``."""
     where = "alert_rule()"
     _name({"rule": name}, where)
     if not isinstance(for_s, int | float) or isinstance(for_s, bool) or not 0 <= for_s < float("inf"):
         raise AlertRuleError(f"{where}: for_s is {for_s!r}; allowed are seconds, 0 or more")
     _severity(severity, where)
+    for text in texts:
+        if text != "":
+            _text(text, "says or do", where)
 
 
 def _parse(text: str, at: str, known: dict[str, Rule]) -> dict[str, Rule]:
@@ -194,7 +197,17 @@ def _rule(name: str, entry: dict[str, Any], where: str, before: Rule | None) -> 
     return rule
 
 
+def _check_share(rule: Rule, where: str) -> None:
+    """A share of more than 1 never is: 95 was meant to be 95%."""
+    for key in ("above", "below", "clear"):
+        value = getattr(rule, key)
+        if value is not None and abs(value) > 1 and is_share(rule.measure):
+            raise AlertRuleError(f"{where}: {key} is {value:g}, but {rule.measure} is a part of 1; allowed is 0 to 1, "
+                                 f"or a percentage: {value:g}%")  # fmt: skip
+
+
 def _check_condition(rule: Rule, where: str) -> None:
+    _check_share(rule, where)
     if (rule.above is None) == (rule.below is None):
         raise AlertRuleError(f"{where}: the rule {rule.name!r} needs either above or below")
     if rule.clear is None:
@@ -230,7 +243,7 @@ def _severity(value: object, where: str) -> str:
 def _float(value: object) -> float | None:
     try:
         return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

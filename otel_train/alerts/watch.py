@@ -1,6 +1,7 @@
 """Watches one run: a tick of its log, the rules over it, and what comes of that: an event, a line, a notification."""
 
 import contextlib
+import os
 import socket
 import time
 from collections import Counter
@@ -20,8 +21,10 @@ from otel_train.runlog.events import Event
 if TYPE_CHECKING:
     from otel_train.runlog.ranklog import RankLog
 
-STALE_S = 3600.0
-"""A claim to have told of an alert that is older than this is a dead rank's."""
+STALE_S = 600.0
+"""A claim to have told of an alert that is older than this is a dead rank's: one that lives renews it."""
+CLAIM_AGAIN_S = 60.0
+"""So often a rank renews its claims, and tries those that others have of what fires on it too."""
 
 
 class Delivery(Protocol):
@@ -135,6 +138,12 @@ class Claims:
             return True
         return True
 
+    def renew(self, rule: str, label: str) -> None:
+        """It fires still."""
+        if self._folder is not None:
+            with contextlib.suppress(OSError):
+                os.utime(self._path(rule, label))
+
     def release(self, rule: str, label: str) -> None:
         """It is over."""
         if self._folder is not None:
@@ -168,12 +177,19 @@ class Alerts:
         self._run_id = run_id
         self._rank = rank
         self._claimed: set[tuple[str, str]] = set()
+        self._refused: dict[tuple[str, str], Change] = {}
+        """What fires here too, and another rank has told of."""
+        self._looked_ns = 0
 
     def tick(self) -> None:
         """Look once more. The keeper's thread; some 2 ms."""
-        for change in self._watch.tick(self._clock()):
+        now_ns = self._clock()
+        for change in self._watch.tick(now_ns):
             with guard.guarded("alert"):
                 self._tell(change)
+        if now_ns - self._looked_ns > CLAIM_AGAIN_S * 1e9:
+            self._looked_ns = now_ns
+            self._look_after_claims()
 
     def active(self) -> dict[str, int]:
         """By rule: how many things it fires on."""
@@ -181,26 +197,41 @@ class Alerts:
         return {rule.name: firing[rule.name] for rule in self._watch.engine.rules}
 
     def _tell(self, change: Change) -> None:
-        step = self._watch.window.step
-        self._write_event(event_of(change, self._clock(), step, self.active()[change.rule.name]))
-        told = notification_of(change, self._run_id, self._rank, step, time.time())
         key = change.rule.name, change.label
-        if not change.tell or not self._is_ours(key, change.resolved):
-            return
+        if not change.again:
+            step = self._watch.window.step
+            self._write_event(event_of(change, self._clock(), step, self.active()[change.rule.name]))
+        if change.resolved:
+            self._refused.pop(key, None)
+        if change.tell and self._is_ours(key, change):
+            self._say(change)
+
+    def _say(self, change: Change) -> None:
+        told = notification_of(change, self._run_id, self._rank, self._watch.window.step, time.time())
         log_line(told)
         self._deliver(told)
 
-    def _is_ours(self, key: tuple[str, str], resolved: bool) -> bool:
-        if not resolved:
+    def _is_ours(self, key: tuple[str, str], change: Change) -> bool:
+        if not change.resolved:
             if self._claims.take(*key):
                 self._claimed.add(key)
                 return True
+            self._refused[key] = change
             return False
         if key in self._claimed:
             self._claimed.discard(key)
             self._claims.release(*key)
             return True
         return False
+
+    def _look_after_claims(self) -> None:
+        """Renew one's own; tell of what another rank has told of and is over there, but fires here."""
+        for key in self._claimed:
+            self._claims.renew(*key)
+        for key, change in list(self._refused.items()):
+            if self._is_ours(key, change):
+                del self._refused[key]
+                self._say(change)
 
 
 def log_line(told: Notification) -> None:

@@ -3,17 +3,17 @@
 Reads on as the log grows, and knows the log alone: a run that goes on and one that was recorded are judged alike.
 """
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from otel_train import names
 from otel_train.alerts.baseline import Baseline, weighted_median
 from otel_train.derive.phases import phase_id, used_slots
-from otel_train.resource_names import Series
+from otel_train.resource_names import FILESYSTEM_USAGE, Series
 from otel_train.runlog.events import Event, Position
 from otel_train.runlog.layout import DATA_WAIT, EVALUATION, MISSING
 from otel_train.runlog.ranklog import RankLog
@@ -31,10 +31,22 @@ ENOUGH_OF_IT = 0.8
 FEW_STEPS = 5
 """With fewer steps in the last minute, the last so many are taken, however long ago."""
 SETTLING_S = 10.0
-"""So long after an evaluation, a checkpoint or a compilation, steps may still be unusual."""
+"""So long at most after an evaluation, a checkpoint or a compilation, steps may still be unusual …"""
+SETTLING_PART = 0.2
+"""… and for this part of the time since the last one."""
+FREQUENT = 6
+FREQUENT_S = 60.0
+"""Where there were so many in so short a time, they are the run's usual way, and disturb nothing."""
 DISTURBING = (names.EVALUATION_KIND, names.CHECKPOINT, names.COMPILATION, names.EPOCH)
 """Kinds of event around which steps are unusual."""
-MOST_EVENTS = 1000
+COARSE = (FILESYSTEM_USAGE,)
+"""What changes so seldom that half an hour says nothing."""
+COARSE_S = 60.0
+COARSE_POINTS = 360
+MOST_EVENTS = 200
+"""Of each kind."""
+LOADER_SILENT_S = 90.0
+"""A loader in use tells of itself every 30 s."""
 
 
 @dataclass
@@ -69,36 +81,46 @@ class Window:
         self._steps = _Reader(log.steps, lambda records: records["start_ns"] + records["duration_ns"])
         self._scalars = _Reader(log.scalars, lambda records: records["time_ns"])
         self._gpu = _Reader(log.gpu, lambda records: records["time_ns"])
-        self._events = Position()
-        self._resources = Position()
+        self._events = _Rows(log.events, lambda row: row[0].end_ns)
+        self._resources = _Rows(log.resources, lambda row: log.anchor.to_monotonic_ns(row[0] * 1e9))
         self.now_ns = log.anchor.monotonic_ns
         self.ticks: deque[Tick] = deque(maxlen=HISTORY)
         self.first_row_s: float | None = None
         self._points: dict[str, dict[Series, deque[tuple[float, float]]]] = {}
-        self.events: deque[Event] = deque(maxlen=MOST_EVENTS)
-        self.step_time, self.rate = Baseline(), Baseline()
+        self._coarse: dict[str, dict[Series, deque[tuple[float, float]]]] = {}
+        self.events: defaultdict[str, deque[Event]] = defaultdict(lambda: deque(maxlen=MOST_EVENTS))
+        """By kind."""
+        self.step_time, self.rate = Baseline(), Baseline(higher_is_better=True)
         self.steps = 0
         """Of training, so far."""
         self.step: int | None = None
         """The number of the last one."""
         self.progress_ns = self.now_ns
         """When something was recorded last that shows the training to be alive."""
+        self.longest_silence_s = 0.0
+        """Between two signs of life, with no disturbance in between."""
+        self.longest_disturbance_s = 0.0
         self.disturbed_ns = self.now_ns
         """When the last evaluation, checkpoint, compilation or epoch was over."""
-        self.workers: int | None = None
-        """Of the loader that feeds the training."""
+        self._settled_ns = self.now_ns + int(SETTLING_S * 1e9)
+        """When steps are as usual again after it."""
+        self._disturbances: deque[int] = deque(maxlen=FREQUENT)
+        self._workers: tuple[int, int] | None = None
 
     def advance(self, now_ns: int) -> None:
         """Take in what was recorded up to now, as a tick more."""
         before_ns, self.now_ns = self.now_ns, now_ns
         tick = Tick(now_ns, (now_ns - before_ns) / 1e9)
-        for event in self._events_until(now_ns):
+        alive_ns = self.progress_ns
+        for event, _ in self._events.until(now_ns):
             self._take_event(event)
         self._take_steps(tick)
         self._take_gpu(tick)
         self._take_scalars(tick)
         self._take_resources()
-        tick.quiet = self._going_on() or self.disturbed_ns + SETTLING_S * 1e9 > before_ns
+        tick.quiet = self._going_on() or self._settled_ns > before_ns
+        if self.progress_ns > alive_ns and self.disturbed_ns < alive_ns:
+            self.longest_silence_s = max(self.longest_silence_s, (before_ns - alive_ns) / 1e9)
         self.ticks.append(tick)
         self._learn(tick)
 
@@ -135,22 +157,22 @@ class Window:
         """The series of a resource metric: points (time in s, value). A series that ended keeps its last ones."""
         return self._points.get(name, {})
 
+    def coarse(self, name: str) -> Mapping[Series, Sequence[tuple[float, float]]]:
+        """The same of the last six hours, a point a minute: of the metrics in ``COARSE``."""
+        return self._coarse.get(name, {})
+
+    @property
+    def workers(self) -> int | None:
+        """Of the loader that feeds the training; None where none does now."""
+        if self._workers is None or self.now_ns - self._workers[1] > LOADER_SILENT_S * 1e9:
+            return None
+        return self._workers[0]
+
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def _events_until(self, now_ns: int) -> Iterator[Event]:
-        for event, position in self._log.events(self._events):
-            if event.end_ns > now_ns:
-                return
-            self._events = position
-            yield event
-
     def _take_resources(self) -> None:
-        for unix_s, row, position in self._log.resources(self._resources):
-            time_ns = self._log.anchor.to_monotonic_ns(unix_s * 1e9)
-            if time_ns > self.now_ns:
-                return
-            self._resources = position
-            time_s = time_ns / 1e9
+        for unix_s, row, _ in self._resources.until(self.now_ns):
+            time_s = self._log.anchor.to_monotonic_ns(unix_s * 1e9) / 1e9
             self.first_row_s = time_s if self.first_row_s is None else self.first_row_s
             for key, value in row.items():
                 of_metric = self._points.setdefault(key[0], {})
@@ -158,18 +180,37 @@ class Window:
                     of_metric[key] = deque(maxlen=MOST_POINTS)
                 points = of_metric[key]
                 points.append((time_s, value))
+                if key[0] in COARSE:
+                    self._take_coarse(key, time_s, value)
                 while points[0][0] < time_s - HISTORY * TICK_S:
                     points.popleft()
+
+    def _take_coarse(self, key: Series, time_s: float, value: float) -> None:
+        points = self._coarse.setdefault(key[0], {}).setdefault(key, deque(maxlen=COARSE_POINTS))
+        if not points or time_s - points[-1][0] >= COARSE_S:
+            points.append((time_s, value))
 
     def _take_event(self, event: Event) -> None:
         if event.kind in (names.HEALTH, names.ALERT):
             return
-        self.events.append(event)
+        self.events[event.kind].append(event)
         if event.kind in DISTURBING:
-            self.disturbed_ns = max(self.disturbed_ns, event.end_ns)
-            self.progress_ns = max(self.progress_ns, event.end_ns)
+            began_ns = event.end_ns if event.kind == names.EPOCH else event.start_ns
+            self._disturb(began_ns, event.end_ns)
         if event.kind == names.DATA_LOADER and event.attributes.get(names.LOADER_TRAINS):
-            self.workers = int(event.attributes.get(names.LOADER_WORKERS, 0))
+            self._workers = int(event.attributes.get(names.LOADER_WORKERS, 0)), event.end_ns
+
+    def _disturb(self, began_ns: int, ended_ns: int) -> None:
+        """Steps around it are unusual; unless it is like that all the time."""
+        self.progress_ns = max(self.progress_ns, ended_ns)
+        self.longest_disturbance_s = max(self.longest_disturbance_s, (ended_ns - began_ns) / 1e9)
+        self._disturbances.append(ended_ns)
+        since_s = (began_ns - self.disturbed_ns) / 1e9
+        self.disturbed_ns = max(self.disturbed_ns, ended_ns)
+        often = len(self._disturbances) == FREQUENT and ended_ns - self._disturbances[0] < FREQUENT_S * 1e9
+        if not often:
+            settling_s = min(SETTLING_S, SETTLING_PART * since_s) if since_s > 0 else SETTLING_S
+            self._settled_ns = max(self._settled_ns, ended_ns + int(settling_s * 1e9))
 
     def _take_steps(self, tick: Tick) -> None:
         medians: list[tuple[float, float]] = []
@@ -179,6 +220,7 @@ class Window:
             if evaluating.any():
                 last = records[evaluating][-1]
                 self.disturbed_ns = max(self.disturbed_ns, int(last["start_ns"] + last["duration_ns"]))
+                self._settled_ns = max(self._settled_ns, self.disturbed_ns)
                 records = records[~evaluating]
             if len(records):
                 medians.append((float(np.median(records["duration_ns"])) / 1e9, len(records)))
@@ -228,6 +270,36 @@ class Window:
         seconds = sum(tick.seconds for tick in ticks)
         amount = sum(tick.samples for tick in ticks) or sum(tick.steps for tick in ticks)
         return amount / seconds if seconds >= RECENT_S * ENOUGH_OF_IT else None
+
+
+Row = TypeVar("Row", bound=tuple[Any, ...])
+
+
+class _Rows(Generic[Row]):
+    """What is read from text, up to a time. A file is parsed once: what is not due yet is kept for the next call."""
+
+    def __init__(self, read: Callable[[Any], Iterator[Row]], time_of: Callable[[Row], int]) -> None:
+        self._read = read
+        self._time_of = time_of
+        self._position = Position()
+        self._rows: Iterator[Row] = iter(())
+        self._next: Row | None = None
+
+    def until(self, now_ns: int) -> Iterator[Row]:
+        """Rows in their order; the last field of each is the position after it."""
+        fresh = False
+        while True:
+            row = self._next if self._next is not None else next(self._rows, None)
+            if row is None:
+                if fresh:
+                    return
+                fresh, self._rows = True, self._read(self._position)
+                continue
+            if self._time_of(row) > now_ns:
+                self._next = row
+                return
+            self._next, self._position = None, row[-1]
+            yield row
 
 
 class _Reader:

@@ -37,7 +37,7 @@ def figure(value: float, measure: str) -> str:
 
 def duration(seconds: float) -> str:
     """A time in the two units that say most of it."""
-    if seconds < 1:
+    if 0 < seconds < 1:
         return f"{seconds * 1e3:.3g} ms"
     if seconds < 60:
         return f"{seconds:.3g} s"

@@ -16,6 +16,8 @@ def install(callback: Any) -> Callable[[], None]:
     def began(*arguments: Any) -> None:
         if not hasattr(under_way, "starts"):
             under_way.starts = []
+        if not under_way.starts:
+            active.going_on.append(handler)
         under_way.starts.append(signals.clock())
 
     def ended(*arguments: Any) -> None:
@@ -23,6 +25,8 @@ def install(callback: Any) -> Callable[[], None]:
         if not starts:
             return
         start_ns = starts.pop()
+        if not starts and handler in active.going_on:
+            active.going_on.remove(handler)
         if recorder is not None:
             with guard.guarded("compilation"):
                 now = recorder.clock()
@@ -32,6 +36,8 @@ def install(callback: Any) -> Callable[[], None]:
     handler.register_end_callback(ended)
 
     def undo() -> None:
+        while handler in active.going_on:
+            active.going_on.remove(handler)
         for callbacks, ours in ((handler.start_callbacks, began), (handler.end_callbacks, ended)):
             if ours in callbacks:  # torch._dynamo.reset() takes every callback off
                 callbacks.remove(ours)

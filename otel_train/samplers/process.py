@@ -90,6 +90,8 @@ class ProcessSampler:
         memory = 0
         for child in self._process.children(recursive=True):
             try:
+                if child.status() == self._psutil.STATUS_ZOMBIE:  # dead, and its parent has not noticed
+                    continue
                 times = child.cpu_times()
                 seen[child] = times.user + times.system
                 held = child.memory_info()
