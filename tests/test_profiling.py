@@ -1,8 +1,12 @@
 """Profiles taken while a training goes on: which steps, what becomes of them, and that nobody is disturbed."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -135,6 +139,56 @@ def train_unmarked():
         optimizer.zero_grad()
         model(inputs).square().mean().backward()
         optimizer.step()
+
+
+class Slow(torch.utils.data.Dataset):
+    """Samples that take 10 ms each."""
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        time.sleep(0.01)
+        return torch.zeros(8)
+
+
+LARGE, LONG = torch.randn(1024, 1024), torch.randn(1 << 23)
+
+WORK = {
+    "input": lambda: torch.zeros(8) + 1,
+    "compute": lambda: [LARGE @ LARGE for _ in range(3)],
+    "memory": lambda: [LONG.mul_(1.0001) for _ in range(6)],
+    "launch": lambda: [torch.zeros(2).add_(1) for _ in range(2000)],
+}
+
+
+@pytest.mark.parametrize("bound", WORK)
+def test_what_bounds_a_step_here(bound):
+    """A slow data set, large matrices, large sums, and two thousand tiny operators: by real profiles on the CPU."""
+    loader = otel_train.trace_dataloader(torch.utils.data.DataLoader(Slow(), batch_size=4))
+    with record(profile_steps="5", overhead_budget="off") as run:
+        for _ in loader if bound == "input" else range(8):
+            with otel_train.trace_step():
+                WORK[bound]()
+            digested()
+    (event,) = profiles(run)
+    assert bound == event.attributes[names.PROFILE_BOUND], event.attributes[names.PROFILE_SHARES]
+
+
+def test_a_rank_that_waits_for_another(tmp_path):
+    """Two real ranks under gloo, of which one is late: what bounds the other's step is communication."""
+    environ = {
+        **os.environ, "OTEL_TRAIN_DIR": str(tmp_path), "OTEL_TRAIN_RUN_ID": "two", "OTEL_TRAIN_PROFILE_STEPS": "25",
+        "OTEL_TRAIN_OVERHEAD_BUDGET": "off", "WORLD_SIZE": "2", "STORE": str(tmp_path / "store"),
+    }  # fmt: skip
+    command = [sys.executable, str(Path(__file__).parent / "late_rank.py")]
+    ranks = [subprocess.Popen(command, env={**environ, "RANK": str(rank)}) for rank in range(2)]
+    assert [0, 0] == [rank.wait(120) for rank in ranks]
+    first, second = find_run(tmp_path, "two").ranks()
+    (waiting,), (late,) = profiles_of(first), profiles_of(second)
+    assert [25, 25] == [waiting.step, late.step]
+    assert "communication" == waiting.event.attributes[names.PROFILE_BOUND]
+    assert "communication" != late.event.attributes[names.PROFILE_BOUND]
 
 
 def test_losses_are_the_same():
@@ -366,8 +420,6 @@ def test_a_block():
 
 def test_nothing_stays_behind():
     """torch's profiler is whole again, and its log level is not ours to change."""
-    import os
-
     before = dict(torch.autograd.profiler.profile.__dict__)
     with record(profile_every=2, overhead_budget="off"):
         Training().steps(5)

@@ -1,0 +1,27 @@
+"""One of two ranks under gloo; the second comes 50 ms late to each reduction of gradients."""
+
+import os
+import time
+
+import torch
+import torch.distributed as dist
+
+import otel_train
+
+
+def main() -> None:
+    """Train 28 steps."""
+    rank = int(os.environ["RANK"])
+    store = dist.FileStore(os.environ["STORE"], 2)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(64, 64))
+    with otel_train.init(exit_timeout_s=60):
+        for _ in range(28):
+            with otel_train.trace_step():
+                time.sleep(0.05 * rank)
+                model(torch.randn(8, 64)).square().mean().backward()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
