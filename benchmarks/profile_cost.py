@@ -1,11 +1,12 @@
 """What profiling costs a training, by torch's profiler and by what otel_train does with it.
 
-    python benchmarks/profile_cost.py [--windows 1000] [--rounds 6]
+    python benchmarks/profile_cost.py [--windows 1000] [--rounds 6] [--bare]
 
 1. One step of a GPT of 24 layers: what the training thread pays from the end of the step (``stop()``, and what is ours
    on top), the steps after it, and how long the event takes to come.
 2. Interleaved rounds of a small GPT, profiles off, on (``profile_every="auto"``, the default budget), off.
-3. So many windows one after the other: memory, and the step's time before and after.
+3. So many windows one after the other: memory, and the step's time before and after. ``--bare``: only this, with
+   torch's profiler alone, which keeps some memory itself.
 
 On a GPU if there is one. Figures of one machine differ by its other work: compare inside one run.
 """
@@ -154,13 +155,29 @@ def windows(count: int) -> None:
           f"({statistics.median(after):.3f})")  # fmt: skip
 
 
+def bare(count: int) -> None:
+    """Print the memory of the process under torch's profiler alone."""
+    step, process = training(2, 32, 4, 32), psutil.Process()
+    for number in range(1, count + 1):
+        profiler = torch.profiler.profile()
+        profiler.start()
+        step()
+        profiler.stop()
+        if number % max(count // 10, 1) == 0:
+            print(f"  after {number:5} windows {process.memory_full_info().uss / 2**20:8.1f} MiB", flush=True)
+
+
 def main() -> None:
     """Print all three."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--windows", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--bare", action="store_true")
     options = parser.parse_args()
     print(f"torch {torch.__version__} on {torch.cuda.get_device_name() if DEVICE == 'cuda' else 'the CPU'}")
+    if options.bare:
+        bare(options.windows)
+        return
     print("the end of a profiled step:")
     one_step()
     print("interleaved:")
