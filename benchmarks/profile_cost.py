@@ -113,7 +113,7 @@ def interleaved(rounds: int) -> None:
                     step()
                 kept.append((time.perf_counter_ns() - begin) / STEPS / 1e6)
                 if name == "on":
-                    every.append(active.session.profiling._every)
+                    every.append(active.session.profiling._schedule.every)
             gc.collect()
     for name, kept in times.items():
         print(f"  {name:10} minimum {min(kept):8.3f}   median {statistics.median(kept):8.3f} ms a step")

@@ -20,10 +20,11 @@ from threading import get_ident
 from typing import TYPE_CHECKING
 
 from otel_train import guard, names
+from otel_train.profiles.schedule import ALERTED, BLOCK, REQUESTED, Schedule
 from otel_train.profiles.window import Window
 from otel_train.recorder.signals import nothing
 from otel_train.runlog.events import Event
-from otel_train.runlog.layout import EVALUATION, MISSING, PROFILE_REQUEST, PROFILED
+from otel_train.runlog.layout import EVALUATION, PROFILE_REQUEST, PROFILED
 from otel_train.runlog.ranklog import RankLog
 from otel_train.settings import Settings
 from otel_train.store import Store
@@ -32,17 +33,11 @@ if TYPE_CHECKING:
     from otel_train.hooks.profiler import TorchProfiler
     from otel_train.recorder.hot_path import Recorder
 
-SCHEDULED, REQUESTED, ALERTED, BLOCK = "scheduled", "requested", "alert", "block"
-
-WARM_UP_STEPS = 20
-"""Of a run, and of an epoch: earlier steps compile and fill caches."""
-AUTO_EVERY = 128
-"""``auto`` begins with one step in so many, and takes fewer where they cost too much."""
-BUDGET_SHARE = 0.5
-"""The part of the budget that profiles may take."""
 ALERTING = ("step_time", "throughput")
 """Rules whose alert is worth a profile."""
 ALERT_EVERY_S = 600.0
+LOOK_EVERY_S = 2.0
+"""For a request: on a file system that a thousand ranks share, looking is not free."""
 DUTY = 0.2
 """The part of the time in which the digesting thread may hold the GIL."""
 LONGEST_PAUSE_S = 0.05
@@ -58,11 +53,7 @@ class Profiling:
         self._store = store
         self._recorder = recorder
         self._mine = settings.profile_ranks is None or rank in settings.profile_ranks
-        self._every = AUTO_EVERY if settings.profile_every == "auto" else int(settings.profile_every or 0)
-        self._epochs = set(settings.profile_epochs)
-        self._epoch: tuple[int, int] = (MISSING, 0)
-        self._asked: tuple[int, int, str] | None = None
-        """At which step at the earliest, how many, and why."""
+        self._schedule = Schedule(settings)
         self._alerted_s = -math.inf
         self._profiler: TorchProfiler | None = None
         self._window: Window | None = None
@@ -75,8 +66,7 @@ class Profiling:
 
     def start(self) -> None:
         """Take the steps that the settings name."""
-        settings = self._settings
-        if self._mine and (self._every or settings.profile_steps or self._epochs):
+        if self._mine and not self._schedule.is_over(0):
             self._arm()
 
     def finish(self, timeout_s: float) -> None:
@@ -121,13 +111,15 @@ class Profiling:
             return
         if event.attributes.get(names.ALERT_RULE) in ALERTING and time.monotonic() - self._alerted_s > ALERT_EVERY_S:
             self._alerted_s = time.monotonic()
-            self._ask(0, self._settings.profile_window, ALERTED)
+            self._ask(0, None, ALERTED)
 
-    def _ask(self, at_step: int, steps: int, reason: str) -> None:
-        self._asked = at_step, steps, reason
+    def _ask(self, at_step: int, steps: int | None, reason: str) -> None:
+        self._schedule.ask(at_step, steps, reason)
         self._arm()
 
     def _arm(self) -> None:
+        with guard.guarded("profile"):
+            self._ready()  # from now on, so that a profiler of the user's is seen when it is prepared
         if self._step_over not in self._recorder.after_step:
             self._recorder.after_step.append(self._step_over)
 
@@ -165,36 +157,15 @@ class Profiling:
                 self._mark()
             return
         upcoming = state.number + 1
-        steps, reason = self._wanted(upcoming, state.epoch)
+        steps, reason = self._schedule.wanted(upcoming, state.epoch)
         if steps and self._begin(Window(upcoming, reason, steps)):
             self._recorder.interrupted = self._interrupted
             self._mark()
             state.resumed_ns = self._recorder.clock()
         elif steps and reason in (REQUESTED, ALERTED):
-            self._asked = 0, steps, reason  # as soon as it can be
-        elif not (self._every or self._epochs or self._asked or self._to_come(upcoming)):
+            self._schedule.ask(0, steps, reason)  # as soon as it can be
+        elif self._schedule.is_over(upcoming):
             self._recorder.after_step.remove(self._step_over)
-
-    def _to_come(self, number: int) -> bool:
-        return any(last >= number for _, last in self._settings.profile_steps)
-
-    def _wanted(self, number: int, epoch: int) -> tuple[int, str]:
-        """How many steps from this one on are to be profiled (0: none), and why."""
-        if self._asked is not None and number >= self._asked[0]:
-            _, steps, reason = self._asked
-            self._asked = None
-            return steps, reason
-        for first, last in self._settings.profile_steps:
-            if first <= number <= last:
-                return last - number + 1, SCHEDULED
-        if self._every and number % self._every == 0 and number >= WARM_UP_STEPS:
-            return self._settings.profile_window, SCHEDULED
-        if epoch != self._epoch[0]:
-            self._epoch = epoch, number
-        if epoch in self._epochs and number >= self._epoch[1] + WARM_UP_STEPS:
-            self._epochs.discard(epoch)
-            return self._settings.profile_window, SCHEDULED
-        return 0, ""
 
     def _begin(self, window: Window) -> bool:
         if self._window is not None or (self._digesting is not None and self._digesting.is_alive()):
@@ -261,7 +232,7 @@ class Profiling:
             if window.name is None and usual_ns and event.duration_ns is not None:
                 slower_ns = max(event.duration_ns - usual_ns * window.steps, 0.0)
                 self.training_ns += int(slower_ns)
-                self._spread(window.cost_ns + slower_ns + own_ns, usual_ns)
+                self._schedule.spread(window.cost_ns + slower_ns + own_ns, usual_ns)
 
     def _judged(self, window: Window, trace: Path, thread: int) -> tuple[Event, float, int]:
         """The event, the usual step's time and the CPU time of the other process; without one, here, bit by bit."""
@@ -275,16 +246,6 @@ class Profiling:
                 guard.warn_once("profile process", "profiles are read in the training's own process: %s", reason)
         folder = None if self._store.run_folder is None else Path(self._store.location)
         return *digest(RankLog(self._store), folder, window, trace, thread, _paced()), 0
-
-    def _spread(self, cost_ns: float, step_ns: float) -> None:
-        """Profile so rarely that it stays within its part of the budget; by powers of two, so that ranks that cost more
-        still take steps that the others take too."""
-        budget = self._settings.overhead_budget
-        if not self._every or budget is None:
-            return
-        affordable = cost_ns / (budget * BUDGET_SHARE * step_ns)
-        while self._every < affordable:
-            self._every *= 2
 
 
 def _paced() -> Callable[[], None]:

@@ -22,7 +22,7 @@ from otel_train.identity import Identity, describe_process, identify, script_nam
 from otel_train.instrumentation import await_training, instrument, is_instrumented, uninstrument
 from otel_train.keeper import ALERTS_EVERY_S, GOVERN_EVERY_S, HEALTH_EVERY_S, TICK_S, Keeper, health_event
 from otel_train.levels import Levels
-from otel_train.profiling import Profiling
+from otel_train.profiling import LOOK_EVERY_S, Profiling
 from otel_train.recorder import scopes
 from otel_train.recorder.calibration import IN_A_LOOP, Calibration, calibrate
 from otel_train.recorder.failures import describe
@@ -103,7 +103,7 @@ class Session:
                 (HEALTH_EVERY_S, "health", self._write_health),
                 (GOVERN_EVERY_S, "governor", lambda: self.levels.govern(RankLog(store).steps)),
                 (ALERTS_EVERY_S, "alerts", self.alerts.tick),
-                (TICK_S, "profile", self.profiling.look),
+                (LOOK_EVERY_S, "profile", self.profiling.look),
             ]
         )
 

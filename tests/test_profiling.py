@@ -15,12 +15,13 @@ import otel_train
 from otel_train import active, instrumentation, names
 from otel_train.cli import group
 from otel_train.profiles.found import profiles_of
+from otel_train.profiles.schedule import Schedule
 from otel_train.profiles.summary import kept_rows
-from otel_train.profiling import Profiling
 from otel_train.runlog.events import Event
 from otel_train.runlog.layout import PROFILED
 from otel_train.runlog.ranklog import RankLog
 from otel_train.runlog.runs import find_run
+from otel_train.settings import Settings
 from otel_train.testing import record
 
 LONGEST_S = 60
@@ -29,7 +30,7 @@ LONGEST_S = 60
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """No warm-up, and no pauses in digesting."""
-    monkeypatch.setattr("otel_train.profiling.WARM_UP_STEPS", 0)
+    monkeypatch.setattr("otel_train.profiles.schedule.WARM_UP_STEPS", 0)
     monkeypatch.setattr("otel_train.profiling.LONGEST_PAUSE_S", 0.0)
 
 
@@ -288,7 +289,7 @@ def test_on_demand_from_another_process(tmp_path, cli):
         training = Training()
         while not over.is_set():
             training.step()
-            time.sleep(0.002)  # a step of a real training's length: the command asks for one three seconds ahead
+            time.sleep(0.002)  # a step of a real training's length: the command asks for one five seconds ahead
 
     with otel_train.init(dir=tmp_path) as handle:
         thread = threading.Thread(target=train)
@@ -339,12 +340,12 @@ def test_profiles_become_rarer_where_they_cost_too_much():
     with record(profile_every=2, overhead_budget=0.01):
         training = Training()
         training.steps(12)
-        every = active.session.profiling._every
+        every = active.session.profiling._schedule.every
     assert every > 2
     assert every & (every - 1) == 0
     with record(profile_every=2, overhead_budget="off"):
         Training().steps(12)
-        assert 2 == active.session.profiling._every
+        assert 2 == active.session.profiling._schedule.every
 
 
 def test_a_users_profiler_is_left_alone():
@@ -475,9 +476,15 @@ def test_wrong_settings():
 
 def test_ranks_take_the_same_steps():
     """Whatever each can afford: the steps of one that takes fewer are among the other's."""
-    quick, slow = (object.__new__(Profiling) for _ in range(2))
-    for profiling, every in ((quick, 128), (slow, 1024)):
-        profiling.__dict__.update(_every=every, _asked=None, _epochs=set(), _epoch=(0, 0))
-        profiling._settings = type("Settings", (), {"profile_steps": (), "profile_window": 1})
-    chosen = [{step for step in range(5000) if each._wanted(step, 0)[0]} for each in (quick, slow)]
+    quick, slow = (Schedule(Settings(profile_every="auto")) for _ in range(2))
+    slow.spread(cost_ns=20e6, step_ns=5e6)  # 0.5 % of 800 steps
+    assert (128, 1024) == (quick.every, slow.every)
+    chosen = [{step for step in range(5000) if each.wanted(step, 0)[0]} for each in (quick, slow)]
     assert chosen[1] < chosen[0]
+
+
+def test_a_step_of_some_epochs():
+    """The first after its warm-up, once in each epoch that is named."""
+    schedule = Schedule(Settings(profile_epochs=(1, 2)))
+    assert [10, 20] == [step for step in range(40) if schedule.wanted(step, step // 10)[0]]
+    assert schedule.is_over(40)

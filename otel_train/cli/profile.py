@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 rows_option = click.option("--rows", default=15, show_default=True, type=click.IntRange(min=1), help="Of each table.")
 LOOK_S = 0.5
-AHEAD_S = 3.0
-"""So far ahead lies the step that all ranks are asked for: they look for requests twice a second."""
+AHEAD_S = 5.0
+"""So far ahead lies the step that all ranks are asked for: they look for requests every two seconds."""
 
 
 @click.group("profile")
