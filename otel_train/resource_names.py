@@ -32,7 +32,6 @@ GPU_UTILIZATION = "hw.gpu.utilization"
 GPU_MEMORY_USAGE = "hw.gpu.memory.usage"
 GPU_MEMORY_LIMIT = "hw.gpu.memory.limit"
 GPU_MEMORY_UTILIZATION = "hw.gpu.memory.utilization"
-GPU_IO = "hw.gpu.io"
 HW_ERRORS = "hw.errors"
 HW_STATUS = "hw.status"
 HW_ENERGY = "hw.energy"
@@ -129,7 +128,6 @@ RESOURCES: dict[str, Resource] = {
     GPU_MEMORY_USAGE: Resource(UP_DOWN, "By", "memory in use, of all processes"),
     GPU_MEMORY_LIMIT: Resource(UP_DOWN, "By", "memory that there is"),
     GPU_MEMORY_UTILIZATION: Resource(GAUGE, "1", "memory in use, of what there is"),
-    GPU_IO: Resource(COUNTER, "By", "bytes over PCIe, by `network.io.direction`"),
     HW_ERRORS: Resource(COUNTER, "{error}", "ECC errors, by `error.type` (corrected, uncorrected)"),
     HW_STATUS: Resource(UP_DOWN, "1", "1 for the `hw.state` that it is in"),
     HW_ENERGY: Resource(COUNTER, "J", "energy used"),

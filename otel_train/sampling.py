@@ -24,6 +24,8 @@ FIRST_ROW_S = 1.0
 LONGEST_PAUSE_S = 600.0
 """Between two tries of a source that fails."""
 ENERGY_EVERY_S = 30.0
+PCIE_EVERY_S = 300.0
+"""NVML watches each direction for 21 ms: at this pace 0.014 % of the thread's time a GPU."""
 STOP_S = 0.5
 
 
@@ -141,18 +143,17 @@ NVIDIA = {"NVIDIA's GPUs": "nvidia.NvidiaSampler", "Xid errors": "nvidia_xid.Xid
 
 
 def sources(identity: Identity, paths: Callable[[], Iterable[Path]]) -> list[Source]:
-    """Every source there is. ``paths()`` are those whose file systems are watched.
-
-    PCIe traffic is left out: NVML takes 42 ms of each GPU to measure it.
-    """
+    """Every source there is. ``paths()`` are those whose file systems are watched."""
     gpus = cache(lambda: _class("nvidia_gpus.NvidiaGpus")(is_alone(identity)))  # one connection for all of them
     energy = _class_later("nvidia_energy.NvidiaEnergySampler", gpus)
+    pcie = _class_later("nvidia_pcie.NvidiaPcieSampler", gpus)
     return [
         *(Source(name, _class_later(place), of_host=True) for name, place in HOST.items()),
         Source("file systems", _class_later("filesystem.FilesystemSampler", lambda: paths), of_host=True),
         *(Source(name, _class_later(place)) for name, place in PROCESS.items()),
         *(Source(name, _class_later(place, gpus)) for name, place in NVIDIA.items()),
         Source("the GPUs' energy", energy, every_s=ENERGY_EVERY_S),
+        Source("the GPUs' PCIe traffic", pcie, every_s=PCIE_EVERY_S),
         Source("AMD's GPUs", _class_later("amd.AmdSampler", lambda: is_alone(identity))),
     ]
 

@@ -1,4 +1,4 @@
-"""The traffic of NVIDIA's GPUs over PCIe: the driver counts for 20 ms a direction, so only where it is asked for."""
+"""The traffic of NVIDIA's GPUs over PCIe: the driver counts for 20 ms a direction, so at a pace of its own."""
 
 from collections.abc import Iterator
 
