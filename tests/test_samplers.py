@@ -376,7 +376,8 @@ def test_process_where_the_platform_says_little(monkeypatch):
         def num_fds(self):
             raise NotImplementedError
 
-    readings = ProcessSampler(SimpleNamespace(Process=Reserved, Error=psutil.Error)).sample()
+    known = SimpleNamespace(Process=Reserved, Error=psutil.Error, STATUS_ZOMBIE=psutil.STATUS_ZOMBIE)
+    readings = ProcessSampler(known).sample()
     metrics = {metric for metric, _ in readings}
     assert names.PROCESS_MEMORY_USAGE in metrics
     assert not {names.PROCESS_DISK_IO, names.PROCESS_FILES} & metrics
