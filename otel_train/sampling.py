@@ -27,6 +27,7 @@ ENERGY_EVERY_S = 30.0
 PCIE_EVERY_S = 300.0
 """NVML watches each direction for 21 ms: at this pace 0.014 % of the thread's time a GPU."""
 STOP_S = 0.5
+HANGS_S = 60.0
 
 
 @dataclass
@@ -90,6 +91,16 @@ class Sampling(threading.Thread):
         self._stopped = threading.Event()
         self.cpu_ns = 0
         """CPU time of this thread, as of its last row."""
+        self._under_way: tuple[str, float] | None = None
+        """The source that is being read, and since when (s)."""
+
+    def look(self) -> None:
+        """Say it where a source has not come back for long: a file server that is gone, a driver that hangs. The others
+        wait for it. Any thread."""
+        under_way = self._under_way
+        if under_way is not None and time.monotonic() - under_way[1] > HANGS_S:
+            guard.warn_once(f"hanging {under_way[0]}", "otel_train has waited for %s for more than %d s: no resources "
+                            "are sampled until it answers", under_way[0], HANGS_S)  # fmt: skip
 
     def run(self) -> None:
         with guard.guarded("resources"):
@@ -110,7 +121,9 @@ class Sampling(threading.Thread):
         has_host = self._host_lock is None or self._host_lock.acquire()
         for source in self._sources:
             if has_host or not source.of_host:
+                self._under_way = source.name, time.monotonic()
                 readings.update(source.sample(now_s))
+        self._under_way = None
         return readings
 
     def row(self, now_s: float) -> None:

@@ -242,6 +242,7 @@ class Session:
 
     def _write_health(self) -> None:
         self._write_reports()
+        self._sampling.look()
         self.store.write_event(
             health_event(
                 self.clock(),

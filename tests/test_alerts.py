@@ -348,6 +348,7 @@ alerts:
         (f"{{rule: a, measure: step.time, above: 1{'0' * 400}, says: x}}", "allowed is a number"),
         ("{rule: a b, measure: step.time, above: 1, says: x}", "allowed is a name of letters"),
         ("{rule: a, measur: step.time}", "line 3: got 'measur'; allowed are rule, measure"),
+        ("{rule: a, measure: step.time, above: 1, above: 2, says: x}", "line 3: 'above' is given twice"),
         ("{rule: nobody, disabled: true}", "there is no rule 'nobody' to disable; there are .*gpu_hot"),
         ("step.time > 3", "line 3: got 'step.time > 3'; allowed is a mapping"),
     ],

@@ -259,8 +259,8 @@ def test_the_thread_writes_rows_and_a_last_one():
     assert sampling.cpu_ns > 0
 
 
-def test_a_source_that_hangs_holds_up_nothing():
-    """The end of the run waits for it no longer than it is told to."""
+def test_a_source_that_hangs_holds_up_nothing(monkeypatch, caplog):
+    """The end of the run waits for it no longer than it is told to; after a minute it is said which one it is."""
     entered, release = threading.Event(), threading.Event()
 
     class Hanging:
@@ -273,6 +273,11 @@ def test_a_source_that_hangs_holds_up_nothing():
     sampling = Sampling([Source("network file system", Hanging)], 0.01, rows.append)
     sampling.start()
     assert entered.wait(30)
+    sampling.look()
+    assert "" == caplog.text
+    monkeypatch.setattr("otel_train.sampling.HANGS_S", 0)
+    sampling.look()
+    assert "has waited for network file system" in caplog.text
     sampling.stop(timeout_s=0.05)
     assert [] == rows
     release.set()

@@ -142,6 +142,8 @@ def _entries(text: str, at: str) -> list[tuple[int, dict[str, Any]]]:
         lists = [node for key, node in pairs if key.value == "alerts"]
         if len(lists) != 1 or len(pairs) != 1 or not isinstance(lists[0], yaml.SequenceNode):
             raise AlertRuleError(f"{at}, line {root.start_mark.line + 1}: allowed is a list under alerts: and no more")
+        for node in lists[0].value:
+            _check_keys(node, at)
         found = [(node.start_mark.line + 1, loader.construct_document(node)) for node in lists[0].value]
     except yaml.YAMLError as error:
         raise AlertRuleError(f"{at} cannot be read as YAML: {error}") from error
@@ -153,6 +155,14 @@ def _entries(text: str, at: str) -> list[tuple[int, dict[str, Any]]]:
         if not isinstance(entry, dict):
             raise AlertRuleError(f"{at}, line {line}: got {entry!r}; allowed is a mapping with {', '.join(KEYS)}")
     return found
+
+
+def _check_keys(node: Any, at: str) -> None:
+    """YAML takes the last of a key that is given twice, in silence."""
+    keys = [key.value for key, _ in node.value] if isinstance(node.value, list) and node.id == "mapping" else []
+    twice = [key for key in keys if keys.count(key) > 1]
+    if twice:
+        raise AlertRuleError(f"{at}, line {node.start_mark.line + 1}: {twice[0]!r} is given twice")
 
 
 def _name(entry: dict[str, Any], where: str) -> str:
