@@ -1,4 +1,4 @@
-"""One of two ranks under gloo; the second comes 50 ms late to each reduction of gradients."""
+"""One of two ranks under gloo; the second comes a second late to the reduction of gradients in step 25."""
 
 import os
 import time
@@ -16,9 +16,9 @@ def main() -> None:
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
     model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(64, 64))
     with otel_train.init(exit_timeout_s=60):
-        for _ in range(28):
+        for number in range(28):
             with otel_train.trace_step():
-                time.sleep(0.05 * rank)
+                time.sleep(1.0 if rank and number == 25 else 0.0)
                 model(torch.randn(8, 64)).square().mean().backward()
     dist.destroy_process_group()
 
