@@ -8,7 +8,7 @@ import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import TypeAlias
 
 from otel_train import names
@@ -106,10 +106,14 @@ def _mean(window: Window, metric: str, wanted: dict[str, str] | None = None, sec
     """The mean of each series over the last minute, where it was sampled then."""
     found: Values = {}
     for key, points in window.series(metric).items():
-        last = [value for time_s, value in points if time_s > window.now_ns / 1e9 - seconds]
-        if _fits(key, wanted or {}) and last:
+        if _fits(key, wanted or {}) and (last := _since(points, window.now_ns / 1e9 - seconds)):
             found[_label(key, wanted or {})] = statistics.fmean(last)
     return found
+
+
+def _since(points: Sequence[tuple[float, float]], time_s: float) -> list[float]:
+    """The values after a time, the last one first: of hundreds of points no more are looked at than are wanted."""
+    return [value for _, value in takewhile(lambda point: point[0] > time_s, reversed(points))]
 
 
 def _rise(window: Window, metric: str, wanted: dict[str, str] | None = None, seconds: float = 300.0) -> Values:

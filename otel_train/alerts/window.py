@@ -6,6 +6,7 @@ Reads on as the log grows, and knows the log alone: a run that goes on and one t
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -82,7 +83,9 @@ class Window:
         self._scalars = _Reader(log.scalars, lambda records: records["time_ns"])
         self._gpu = _Reader(log.gpu, lambda records: records["time_ns"])
         self._events = _Rows(log.events, lambda row: row[0].end_ns)
-        self._resources = _Rows(log.resources, lambda row: log.anchor.to_monotonic_ns(row[0] * 1e9))
+        self._resources = _Rows(
+            partial(log.resources, headers={}), lambda row: log.anchor.to_monotonic_ns(row[0] * 1e9)
+        )
         self.now_ns = log.anchor.monotonic_ns
         self.ticks: deque[Tick] = deque(maxlen=HISTORY)
         self.first_row_s: float | None = None
