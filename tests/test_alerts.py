@@ -3,9 +3,10 @@
 import json
 import random
 from itertools import pairwise
+from typing import ClassVar
 
 import pytest
-from alert_causes import CAUSES, GIB, UTILIZATION, Run, saves
+from alert_causes import CAUSES, GIB, TEMPERATURE, UTILIZATION, Run, saves, workers
 from hypothesis import given
 from hypothesis import strategies as st
 from log_builder import SECOND
@@ -14,7 +15,7 @@ from otel_train import names
 from otel_train import resource_names as rn
 from otel_train.alerts.baseline import LONGEST, NEW_NORMAL, Baseline, slope, staircase, weighted_median
 from otel_train.alerts.engine import QUIET_AGAIN_S, Engine
-from otel_train.alerts.measures import MEASURES, is_measure
+from otel_train.alerts.measures import MEASURES, is_measure, metrics_behind, values_of
 from otel_train.alerts.replay import replay
 from otel_train.alerts.rules import AlertRuleError, Rule, built_in, rules_in_force
 from otel_train.alerts.watch import Figures, Watch, event_of, notification_of
@@ -87,6 +88,58 @@ def test_what_is_slow_does_not_become_usual(run):
     assert [("step_time", "fires")] == run.fired("step_time")
     run.go(800, step_ms=400)
     assert [("step_time", "fires"), ("step_time", "over")] == run.fired("step_time")
+
+
+class AskedWindow(Window):
+    """Notes which resource metrics are asked for."""
+
+    asked: ClassVar[set[str]] = set()
+
+    def series(self, name):
+        self.asked.add(name)
+        return super().series(name)
+
+    def coarse(self, name):
+        self.asked.add(name)
+        return super().coarse(name)
+
+
+@pytest.mark.parametrize("without", [(), (rn.CGROUP_MEMORY_LIMIT, rn.CGROUP_MEMORY_UTILIZATION)])
+def test_a_measure_says_which_metrics_it_needs(run, without):
+    """The others are not kept: a measure that left one out would be silent for ever."""
+    for name in without:
+        del run.rows[name, ()]
+    workers(run.go(60)).go(30)
+    window = AskedWindow(run.builder.log)
+    window.advance(run.builder.end_ns - 20 * SECOND)
+    window.advance(run.builder.end_ns)
+    for name in MEASURES:
+        window.asked.clear()
+        values_of(name, window)
+        assert set() == window.asked - set(metrics_behind(name)), name
+
+
+def test_only_what_rules_need_is_kept(run):
+    """Hundreds of columns that no rule is about cost no memory; a rule in Python may ask for any."""
+    run.go(10)
+    needy = Rule("python", "", above=0.5, predicate=lambda measures: False)
+    for rules, expected in (([built_in()["gpu_hot"]], {TEMPERATURE}), ([needy], set(run.rows))):
+        watch = Watch(run.builder.log, rules)
+        watch.tick(run.builder.end_ns)
+        kept = {key for name, _ in run.rows for key in watch.window.series(name)}
+        assert expected == kept
+
+
+def test_a_series_that_ended_is_forgotten(run):
+    """Half an hour after its last point: mounts and interfaces come and go for weeks."""
+    gone = series(rn.FILESYSTEM_UTILIZATION, system__filesystem__mountpoint="/gone")
+    run.go(10, rows={gone: 0.5}).rest(1790)
+    window = Window(run.builder.log)
+    window.advance(run.builder.end_ns)
+    assert gone in window.series(rn.FILESYSTEM_UTILIZATION)
+    run.rest(30)
+    window.advance(run.builder.end_ns)
+    assert gone not in window.series(rn.FILESYSTEM_UTILIZATION)
 
 
 def test_short_epochs_are_judged(run):

@@ -4,7 +4,7 @@ Reads on as the log grows, and knows the log alone: a run that goes on and one t
 """
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -75,8 +75,14 @@ class Tick:
 class Window:
     """Reads one rank's log tick by tick. One thread."""
 
-    def __init__(self, log: RankLog, going_on: Callable[[], bool] = lambda: False) -> None:
-        """``going_on()`` tells whether an evaluation or a checkpoint is going on now: the log has them when over."""
+    def __init__(
+        self, log: RankLog, going_on: Callable[[], bool] = lambda: False, metrics: Collection[str] | None = None
+    ) -> None:
+        """``going_on()`` tells whether an evaluation or a checkpoint is going on now: the log has them when over.
+
+        ``metrics`` are the resource metrics that are kept; None keeps all.
+        """
+        self._metrics = metrics
         self._log = log
         self._going_on = going_on
         self._steps = _Reader(log.steps, lambda records: records["start_ns"] + records["duration_ns"])
@@ -157,7 +163,7 @@ class Window:
         return weighted_median([(tick.median_s, tick.steps) for tick in ticks])
 
     def series(self, name: str) -> Mapping[Series, Sequence[tuple[float, float]]]:
-        """The series of a resource metric: points (time in s, value). A series that ended keeps its last ones."""
+        """The series of a resource metric: points (time in s, value). One that ended is gone after half an hour."""
         return self._points.get(name, {})
 
     def coarse(self, name: str) -> Mapping[Series, Sequence[tuple[float, float]]]:
@@ -178,15 +184,21 @@ class Window:
             time_s = self._log.anchor.to_monotonic_ns(unix_s * 1e9) / 1e9
             self.first_row_s = time_s if self.first_row_s is None else self.first_row_s
             for key, value in row.items():
-                of_metric = self._points.setdefault(key[0], {})
-                if key not in of_metric:
-                    of_metric[key] = deque(maxlen=MOST_POINTS)
-                points = of_metric[key]
-                points.append((time_s, value))
-                if key[0] in COARSE:
-                    self._take_coarse(key, time_s, value)
-                while points[0][0] < time_s - HISTORY * TICK_S:
-                    points.popleft()
+                if self._metrics is None or key[0] in self._metrics:
+                    self._take_point(key, time_s, value)
+        _forget_ended(self._points, self.now_ns / 1e9 - HISTORY * TICK_S)
+        _forget_ended(self._coarse, self.now_ns / 1e9 - COARSE_POINTS * COARSE_S)
+
+    def _take_point(self, key: Series, time_s: float, value: float) -> None:
+        of_metric = self._points.setdefault(key[0], {})
+        if key not in of_metric:
+            of_metric[key] = deque(maxlen=MOST_POINTS)
+        points = of_metric[key]
+        points.append((time_s, value))
+        while points[0][0] < time_s - HISTORY * TICK_S:
+            points.popleft()
+        if key[0] in COARSE:
+            self._take_coarse(key, time_s, value)
 
     def _take_coarse(self, key: Series, time_s: float, value: float) -> None:
         points = self._coarse.setdefault(key[0], {}).setdefault(key, deque(maxlen=COARSE_POINTS))
@@ -273,6 +285,13 @@ class Window:
         seconds = sum(tick.seconds for tick in ticks)
         amount = sum(tick.samples for tick in ticks) or sum(tick.steps for tick in ticks)
         return amount / seconds if seconds >= RECENT_S * ENOUGH_OF_IT else None
+
+
+def _forget_ended(points: dict[str, dict[Series, deque[tuple[float, float]]]], before_s: float) -> None:
+    """Drop the series without a point since then: a GPU, a mount or an interface that is gone."""
+    for of_metric in points.values():
+        for key in [key for key, known in of_metric.items() if known[-1][0] < before_s]:
+            del of_metric[key]
 
 
 Row = TypeVar("Row", bound=tuple[Any, ...])
