@@ -161,6 +161,14 @@ def test_epochs_of_a_few_seconds_are_judged(run):
     assert [("step_time", "fires")] == run.fired("step_time")
 
 
+def test_a_hang_where_no_tick_is_free_of_evaluations(run):
+    """Four seconds of training, eight of evaluation: what a step takes is known all the same."""
+    for _ in range(50):
+        run.go(4).go(8, evaluation=True)
+    run.rest(120)
+    assert [("hang", "fires")] == run.fired("hang")
+
+
 def test_a_hang_inside_a_checkpoint(run):
     """Half an hour is longer than any checkpoint of this run: that is no checkpoint any more."""
     run.go(300)

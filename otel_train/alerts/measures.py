@@ -266,7 +266,7 @@ def _patience_s(window: Window) -> float:
     """How long the training may be silent."""
     if window.quiet_now:
         return max(LONG_S, DISTURBANCES * window.longest_disturbance_s)
-    usual = window.step_time.usual or window.recent_step_s()
+    usual = window.step_time.usual or window.recent_step_s() or window.any_step_time.usual
     if usual is None or window.steps < FEW_TO_HANG:
         return LONG_S
     return max(STEPS_TO_HANG * usual, MINUTE_S, min(SILENCES * window.longest_silence_s, LONG_S))

@@ -100,6 +100,8 @@ class Window:
         self.events: defaultdict[str, deque[Event]] = defaultdict(lambda: deque(maxlen=MOST_EVENTS))
         """By kind."""
         self.step_time, self.rate = Baseline(), Baseline(higher_is_better=True)
+        self.any_step_time = Baseline()
+        """Of quiet ticks too: a bound for silence, where evaluations leave no tick to judge steps by."""
         self.steps = 0
         """Of training, so far."""
         self.step: int | None = None
@@ -272,7 +274,10 @@ class Window:
                 tick.values[known.get(identity, str(identity))] = float(np.median(values))
 
     def _learn(self, tick: Tick) -> None:
-        if tick.quiet or not tick.steps or self.steps < WARM_UP_STEPS:
+        if not tick.steps or self.steps < WARM_UP_STEPS:
+            return
+        self.any_step_time.learn(tick.median_s)
+        if tick.quiet:
             return
         self.step_time.learn(tick.median_s)
         rate = self.recent_rate()
