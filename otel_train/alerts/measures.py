@@ -256,9 +256,9 @@ def _data_wait_share(window: Window) -> Values:
 
 def _silence(window: Window) -> Values:
     """Time since the training was last seen to be alive, once it is longer than it may be; before, none."""
-    if not window.steps:
+    if window.begun_ns is None:
         return {}  # it may load models and data for as long as it likes
-    silent_s = (window.now_ns - window.progress_ns) / 1e9
+    silent_s = (window.now_ns - max(window.progress_ns, window.begun_ns)) / 1e9
     return {"": silent_s if silent_s > _patience_s(window) else 0.0}
 
 

@@ -38,8 +38,15 @@ class Delivery(Protocol):
 class Watch:
     """Evaluates the rules over one rank's log. One thread."""
 
-    def __init__(self, log: "RankLog", rules: list[Rule], going_on: Callable[[], bool] = lambda: False) -> None:
-        self.window = Window(log, going_on, _metrics_of(rules))
+    def __init__(
+        self,
+        log: "RankLog",
+        rules: list[Rule],
+        going_on: Callable[[], bool] = lambda: False,
+        step_began_ns: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        """What the log has only when it is over is asked for: see ``Window``."""
+        self.window = Window(log, going_on, _metrics_of(rules), step_began_ns)
         self.engine = Engine(rules)
 
     def tick(self, now_ns: int) -> list[Change]:

@@ -76,13 +76,19 @@ class Window:
     """Reads one rank's log tick by tick. One thread."""
 
     def __init__(
-        self, log: RankLog, going_on: Callable[[], bool] = lambda: False, metrics: Collection[str] | None = None
+        self,
+        log: RankLog,
+        going_on: Callable[[], bool] = lambda: False,
+        metrics: Collection[str] | None = None,
+        step_began_ns: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """``going_on()`` tells whether an evaluation or a checkpoint is going on now: the log has them when over.
+        """``going_on()`` tells whether an evaluation or a checkpoint is going on now, ``step_began_ns()`` when the step
+        that is going on began: the log has them when over.
 
         ``metrics`` are the resource metrics that are kept; None keeps all.
         """
         self._metrics = metrics
+        self._step_began_ns = step_began_ns
         self._log = log
         self._going_on = going_on
         self._steps = _Reader(log.steps, lambda records: records["start_ns"] + records["duration_ns"])
@@ -108,6 +114,8 @@ class Window:
         """The number of the last one."""
         self.progress_ns = self.now_ns
         """When something was recorded last that shows the training to be alive."""
+        self.begun_ns: int | None = None
+        """When the first step began, as far as that is known; None before."""
         self.longest_silence_s = 0.0
         """Between two signs of life, with no disturbance in between."""
         self.longest_disturbance_s = 0.0
@@ -129,6 +137,8 @@ class Window:
         self._take_gpu(tick)
         self._take_scalars(tick)
         self._take_resources()
+        if self.begun_ns is None:
+            self.begun_ns = self._step_began_ns()
         tick.quiet = self._going_on() or self._settled_ns > before_ns
         if self.progress_ns > alive_ns and self.disturbed_ns < alive_ns:
             self.longest_silence_s = max(self.longest_silence_s, (before_ns - alive_ns) / 1e9)
@@ -233,6 +243,8 @@ class Window:
         medians: list[tuple[float, float]] = []
         for records in self._steps.until(self.now_ns):
             self.progress_ns = max(self.progress_ns, int(records["start_ns"][-1] + records["duration_ns"][-1]))
+            if self.begun_ns is None:
+                self.begun_ns = int(records["start_ns"][0])
             evaluating = (records["flags"] & EVALUATION) != 0
             if evaluating.any():
                 last = records[evaluating][-1]
