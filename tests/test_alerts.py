@@ -205,6 +205,17 @@ def test_a_replay_knows_when_a_checkpoint_went_on(run):
     assert [] == run.fired("hang")
 
 
+@pytest.mark.parametrize("thread", [None, "pt_autograd_0"])
+def test_a_replay_knows_when_a_compilation_went_on(run, thread):
+    """That of the first backward is on autograd's thread, and the training waits for it."""
+    run.go(300)
+    start_ns = run.builder.end_ns
+    run.rest(120)
+    run.builder.event(names.COMPILATION, start_ns, 120 * SECOND, thread=thread)
+    run.go(60)
+    assert [] == run.fired("hang")
+
+
 def test_a_disk_that_checkpoints_fill(run):
     """By a piece every fifteen minutes: hours before it is full."""
     usage = series(rn.FILESYSTEM_USAGE, system__filesystem__mountpoint="/data")
