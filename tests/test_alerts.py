@@ -416,6 +416,14 @@ alerts:
         ("{rule: a, measure: step.time, above: 1, says: '{what}'}", "says has {what}; allowed are {value}"),
         ("{rule: a, measure: step.time, above: 1}", "has no says"),
         ("{rule: a, measure: gpu.utilization, above: 95, says: x}", "above is 95, but gpu.utilization is a part of 1"),
+        (
+            "{rule: a, measure: 'hw.temperature{hw.sensor_locaton=memory}', above: 9, says: x}",
+            "line 3: measure has the attribute 'hw.sensor_locaton'; allowed for hw.temperature are hw.sensor_location",
+        ),
+        (
+            "{rule: a, measure: 'system.memory.limit{state=used}', above: 9, says: x}",
+            "'state'; allowed for system.memory.limit are none",
+        ),
         ("{rule: host_memory, above: 95}", "allowed is 0 to 1, or a percentage: 95%"),
         (f"{{rule: a, measure: step.time, above: 1{'0' * 400}, says: x}}", "allowed is a number"),
         ("{rule: a b, measure: step.time, above: 1, says: x}", "allowed is a name of letters"),

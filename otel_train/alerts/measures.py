@@ -64,6 +64,14 @@ def is_measure(name: str) -> bool:
         return False
 
 
+def unknown_attributes(name: str) -> list[str]:
+    """Attributes that no series of the measure's metric has."""
+    if name in MEASURES or name.startswith(LOG):
+        return []
+    metric, attributes = rn.series_of(name)
+    return [key for key, _ in attributes if key not in rn.attributes_of(metric)]
+
+
 def values_of(name: str, window: Window) -> Values:
     """The values of a measure now."""
     if name in MEASURES:
