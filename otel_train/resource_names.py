@@ -197,6 +197,54 @@ RESOURCES: dict[str, Resource] = {
 }  # fmt: skip
 
 
+OF_A_GPU = (HW_ID, "hw.type", "hw.name", "hw.model", "hw.vendor", "hw.parent", "hw.driver_version", OWN_GPU)
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    GPU_UTILIZATION: ("hw.gpu.task",),
+    HW_ERRORS: ("error.type",),
+    HW_STATUS: ("hw.state",),
+    HW_TEMPERATURE: ("hw.sensor_location",),
+    HW_TEMPERATURE_LIMIT: ("hw.sensor_location", "hw.limit_type"),
+    GPU_CLOCK: ("otel_train.gpu.clock",),
+    GPU_THROTTLED: ("otel_train.gpu.throttle.reason",),
+    GPU_REMAPPED_ROWS: ("error.type",),
+    GPU_ROW_REMAPPING: ("otel_train.gpu.row_remapping.state",),
+    GPU_XID: ("otel_train.gpu.xid.code",),
+    GPU_LINK_IO: ("network.io.direction",),
+    GPU_PCIE_RATE: ("network.io.direction",),
+    CPU_TIME: ("cpu.mode",),
+    CPU_UTILIZATION: ("cpu.mode", "cpu.logical_number"),
+    CPU_LOAD: ("otel_train.window",),
+    MEMORY_USAGE: ("system.memory.state",),
+    PAGING_USAGE: ("system.paging.state",),
+    PAGING_IO: ("system.paging.direction",),
+    DISK_IO: ("system.device", "disk.io.direction"),
+    DISK_OPERATIONS: ("system.device", "disk.io.direction"),
+    DISK_IO_TIME: ("system.device",),
+    FILESYSTEM_USAGE: ("system.filesystem.mountpoint",),
+    FILESYSTEM_LIMIT: ("system.filesystem.mountpoint",),
+    FILESYSTEM_UTILIZATION: ("system.filesystem.mountpoint",),
+    NETWORK_IO: ("network.interface.name", "network.io.direction"),
+    NETWORK_DROPPED: ("network.interface.name", "network.io.direction"),
+    NETWORK_ERRORS: ("network.interface.name", "network.io.direction"),
+    INFINIBAND_IO: ("otel_train.infiniband.port", "network.io.direction"),
+    INFINIBAND_ERRORS: ("otel_train.infiniband.port", "error.type"),
+    PRESSURE: ("otel_train.pressure.resource", "otel_train.pressure.kind"),
+    PRESSURE_TIME: ("otel_train.pressure.resource", "otel_train.pressure.kind"),
+    PROCESS_CPU_TIME: ("cpu.mode",),
+    PROCESS_CPU_UTILIZATION: ("cpu.mode",),
+    PROCESS_DISK_IO: ("disk.io.direction",),
+    PROCESS_PAGE_FAULTS: ("system.paging.fault.type",),
+    PROCESS_CONTEXT_SWITCHES: ("process.context_switch.type",),
+}
+"""The attributes by which a metric's series differ, beside ``OF_A_GPU`` for those of a GPU."""
+
+
+def attributes_of(metric: str) -> tuple[str, ...]:
+    """The attributes that a metric's series may have."""
+    of_gpu = metric.startswith(("hw.", "otel_train.gpu."))
+    return ATTRIBUTES.get(metric, ()) + (OF_A_GPU if of_gpu else ())
+
+
 def table() -> str:
     """The metrics as a Markdown table, for ``docs/telemetry.md``."""
     lines = ["| metric | instrument | unit | what it is |", "|---|---|---|---|"]

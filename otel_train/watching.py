@@ -52,7 +52,8 @@ class Watching:
         from otel_train.alerts.watch import Alerts, Claims, Watch
 
         at = None if self._settings.alerts is True else self._settings.alerts
-        watch = Watch(RankLog(self._store), rules_in_force(at, predicates()), self._is_disturbed)
+        rules = rules_in_force(at, predicates())
+        watch = Watch(RankLog(self._store), rules, self._is_disturbed, lambda: self._state.start_ns)
         folder = self._store.run_folder
         claims = Claims(None if folder is None else folder / "alerts")
         run_id, rank = self._identity.run_id, self._identity.rank

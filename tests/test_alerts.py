@@ -3,9 +3,10 @@
 import json
 import random
 from itertools import pairwise
+from typing import ClassVar
 
 import pytest
-from alert_causes import CAUSES, GIB, UTILIZATION, Run, saves
+from alert_causes import CAUSES, GIB, TEMPERATURE, UTILIZATION, Run, saves, workers
 from hypothesis import given
 from hypothesis import strategies as st
 from log_builder import SECOND
@@ -14,7 +15,7 @@ from otel_train import names
 from otel_train import resource_names as rn
 from otel_train.alerts.baseline import LONGEST, NEW_NORMAL, Baseline, slope, staircase, weighted_median
 from otel_train.alerts.engine import QUIET_AGAIN_S, Engine
-from otel_train.alerts.measures import MEASURES, is_measure
+from otel_train.alerts.measures import MEASURES, is_measure, metrics_behind, values_of
 from otel_train.alerts.replay import replay
 from otel_train.alerts.rules import AlertRuleError, Rule, built_in, rules_in_force
 from otel_train.alerts.watch import Figures, Watch, event_of, notification_of
@@ -89,6 +90,58 @@ def test_what_is_slow_does_not_become_usual(run):
     assert [("step_time", "fires"), ("step_time", "over")] == run.fired("step_time")
 
 
+class AskedWindow(Window):
+    """Notes which resource metrics are asked for."""
+
+    asked: ClassVar[set[str]] = set()
+
+    def series(self, name):
+        self.asked.add(name)
+        return super().series(name)
+
+    def coarse(self, name):
+        self.asked.add(name)
+        return super().coarse(name)
+
+
+@pytest.mark.parametrize("without", [(), (rn.CGROUP_MEMORY_LIMIT, rn.CGROUP_MEMORY_UTILIZATION)])
+def test_a_measure_says_which_metrics_it_needs(run, without):
+    """The others are not kept: a measure that left one out would be silent for ever."""
+    for name in without:
+        del run.rows[name, ()]
+    workers(run.go(60)).go(30)
+    window = AskedWindow(run.builder.log)
+    window.advance(run.builder.end_ns - 20 * SECOND)
+    window.advance(run.builder.end_ns)
+    for name in MEASURES:
+        window.asked.clear()
+        values_of(name, window)
+        assert set() == window.asked - set(metrics_behind(name)), name
+
+
+def test_only_what_rules_need_is_kept(run):
+    """Hundreds of columns that no rule is about cost no memory; a rule in Python may ask for any."""
+    run.go(10)
+    needy = Rule("python", "", above=0.5, predicate=lambda measures: False)
+    for rules, expected in (([built_in()["gpu_hot"]], {TEMPERATURE}), ([needy], set(run.rows))):
+        watch = Watch(run.builder.log, rules)
+        watch.tick(run.builder.end_ns)
+        kept = {key for name, _ in run.rows for key in watch.window.series(name)}
+        assert expected == kept
+
+
+def test_a_series_that_ended_is_forgotten(run):
+    """Half an hour after its last point: mounts and interfaces come and go for weeks."""
+    gone = series(rn.FILESYSTEM_UTILIZATION, system__filesystem__mountpoint="/gone")
+    run.go(10, rows={gone: 0.5}).rest(1790)
+    window = Window(run.builder.log)
+    window.advance(run.builder.end_ns)
+    assert gone in window.series(rn.FILESYSTEM_UTILIZATION)
+    run.rest(30)
+    window.advance(run.builder.end_ns)
+    assert gone not in window.series(rn.FILESYSTEM_UTILIZATION)
+
+
 def test_short_epochs_are_judged(run):
     """Epochs of eight seconds are no reason to be silent: slow steps and a hang are seen."""
     for slow in [1] * 40 + [5] * 30:
@@ -106,6 +159,14 @@ def test_epochs_of_a_few_seconds_are_judged(run):
         run.go(3, step_ms=200 * slow)
         run.builder.event(names.EPOCH, start_ns, run.builder.end_ns - start_ns)
     assert [("step_time", "fires")] == run.fired("step_time")
+
+
+def test_a_hang_where_no_tick_is_free_of_evaluations(run):
+    """Four seconds of training, eight of evaluation: what a step takes is known all the same."""
+    for _ in range(50):
+        run.go(4).go(8, evaluation=True)
+    run.rest(120)
+    assert [("hang", "fires")] == run.fired("hang")
 
 
 def test_a_hang_inside_a_checkpoint(run):
@@ -140,6 +201,17 @@ def test_a_replay_knows_when_a_checkpoint_went_on(run):
     start_ns = run.builder.end_ns
     run.rest(120)
     run.builder.event(names.CHECKPOINT, start_ns, 120 * SECOND, attributes={names.CHECKPOINT_KIND: "save"})
+    run.go(60)
+    assert [] == run.fired("hang")
+
+
+@pytest.mark.parametrize("thread", [None, "pt_autograd_0"])
+def test_a_replay_knows_when_a_compilation_went_on(run, thread):
+    """That of the first backward is on autograd's thread, and the training waits for it."""
+    run.go(300)
+    start_ns = run.builder.end_ns
+    run.rest(120)
+    run.builder.event(names.COMPILATION, start_ns, 120 * SECOND, thread=thread)
     run.go(60)
     assert [] == run.fired("hang")
 
@@ -344,6 +416,14 @@ alerts:
         ("{rule: a, measure: step.time, above: 1, says: '{what}'}", "says has {what}; allowed are {value}"),
         ("{rule: a, measure: step.time, above: 1}", "has no says"),
         ("{rule: a, measure: gpu.utilization, above: 95, says: x}", "above is 95, but gpu.utilization is a part of 1"),
+        (
+            "{rule: a, measure: 'hw.temperature{hw.sensor_locaton=memory}', above: 9, says: x}",
+            "line 3: measure has the attribute 'hw.sensor_locaton'; allowed for hw.temperature are hw.sensor_location",
+        ),
+        (
+            "{rule: a, measure: 'system.memory.limit{state=used}', above: 9, says: x}",
+            "'state'; allowed for system.memory.limit are none",
+        ),
         ("{rule: host_memory, above: 95}", "allowed is 0 to 1, or a percentage: 95%"),
         (f"{{rule: a, measure: step.time, above: 1{'0' * 400}, says: x}}", "allowed is a number"),
         ("{rule: a b, measure: step.time, above: 1, says: x}", "allowed is a name of letters"),

@@ -82,6 +82,26 @@ def test_a_hang_is_seen_while_nothing_happens():
     assert ("hang", "firing") in alerts_of(run)
 
 
+def test_a_hang_in_the_first_step():
+    """No record of a step is there yet, but the step is known to have begun; before it a script may load for hours."""
+    clock = FakeClock()
+    with record(clock) as run:
+        look_for(clock, 7200)
+        assert [] == alerts_of(run)
+        with otel_train.trace_step():
+            look_for(clock, 1795)
+            assert [] == alerts_of(run)
+            look_for(clock, 10)
+            assert [("hang", "firing")] == alerts_of(run)
+
+
+def look_for(clock, seconds):
+    """Time passes without records, but for the alerts' look every five seconds."""
+    for _ in range(seconds // 5):
+        clock.advance(5)
+        active.session.alerts.tick()
+
+
 @pytest.mark.parametrize("scope", [otel_train.trace_evaluation, lambda: otel_train.trace_checkpoint("/tmp/none.pt")])
 def test_a_long_evaluation_or_checkpoint_is_no_hang(scope):
     """It is known to go on, though the record has it only when it is over."""

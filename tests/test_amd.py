@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from otel_train.resource_names import attributes_of
 from otel_train.samplers.amd import AmdSampler, visible_amd_devices
 from otel_train.samplers.nvidia import HOST_PID_NAMESPACE
 from otel_train.samplers.sampler import SamplerUnavailable
@@ -163,6 +164,7 @@ def test_everything_that_the_documents_have(host_proc):
     assert expected == plain(readings)
     own = {dict(attributes)["hw.id"] for _, attributes in readings if ("otel_train.gpu.own", "true") in attributes}
     assert {UUIDS[0]} == own
+    assert all({name for name, _ in pairs} <= set(attributes_of(metric)) for metric, pairs in readings)
 
 
 def test_energy_is_of_this_run():

@@ -12,7 +12,7 @@ import torch.distributed  # noqa: E402, F811
 from torch._dynamo.testing import CompileCounter  # noqa: E402
 
 import otel_train  # noqa: E402
-from otel_train import instrumentation, names  # noqa: E402
+from otel_train import active, instrumentation, names  # noqa: E402
 from otel_train.derive.aggregate import Aggregate, add_event  # noqa: E402
 from otel_train.hooks.collectives import PAYLOAD  # noqa: E402
 from otel_train.recorder.signals import signals  # noqa: E402
@@ -117,6 +117,19 @@ def test_compilations_and_recompilations(fresh_dynamo, run):
     assert [0, 1] == [first.step, second.step]
     assert [False, True] == [event.attributes["dl.compilation.again"] for event in (first, second)]
     assert all(0 < event.duration_ns <= run.steps[event.step].duration_s * 1e9 for event in (first, second))
+
+
+def test_a_compilation_is_known_to_go_on(fresh_dynamo, run):
+    """Steps are not judged meanwhile, and it is no hang."""
+    going_on = []
+
+    def backend(graph, inputs):
+        going_on.append(len(active.going_on))
+        return graph.forward
+
+    with otel_train.trace_step():
+        torch.compile(lambda tensor: tensor * 2, backend=backend)(torch.ones(3))
+    assert ([1], []) == (going_on, active.going_on)
 
 
 def test_dynamo_callbacks_are_taken_off():

@@ -10,6 +10,7 @@ import pytest
 from nvml_driver import SECOND, SLICES, TOTAL, USED, UUID, Card, Driver, Slice
 
 from otel_train import samplers
+from otel_train.resource_names import attributes_of
 from otel_train.samplers.nvidia import HOST_PID_NAMESPACE, NvidiaSampler
 from otel_train.samplers.nvidia_energy import NvidiaEnergySampler
 from otel_train.samplers.nvidia_gpus import NvidiaGpus
@@ -96,6 +97,7 @@ def test_everything_that_an_h200_has(machine, host_proc):
     }
     assert all(identity <= set(attributes) for _, attributes in readings)
     assert all(isinstance(value, float) for value in readings.values())
+    assert all({name for name, _ in pairs} <= set(attributes_of(metric)) for metric, pairs in readings)
 
 
 def test_counters_count_from_the_first_sample(machine):

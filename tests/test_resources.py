@@ -99,6 +99,32 @@ def test_a_new_series_begins_a_file(tmp_path):
     assert [{LOAD: 1}, {LOAD: 2, POWER: 700}, {POWER: 650}] == [row for _, row, _ in read_resources(Folder(tmp_path))]
 
 
+class Headers(Memory):
+    """Notes each time that a file is read from its beginning."""
+
+    def __init__(self):
+        super().__init__()
+        self.read_from_start = []
+
+    def read(self, name, offset=0, length=-1):
+        if not offset:
+            self.read_from_start.append(name)
+        return super().read(name, offset, length)
+
+
+def test_who_reads_on_reads_a_header_once():
+    """Each look finds the rows since the last one, a new file's too; no header is parsed again for it."""
+    storage, headers, position, found = Headers(), {}, None, []
+    writer = ResourceWriter(storage, 1 << 30)
+    for number in range(10):
+        writer.write(number, {LOAD: number} if number < 6 else {LOAD: number, POWER: 700})
+        rows = list(read_resources(storage, position, headers))
+        found += [(time, len(row)) for time, row, _ in rows]
+        position = rows[-1][2]
+    assert [(number, 1 if number < 6 else 2) for number in range(10)] == found
+    assert ["resources.csv", "resources-00000001.csv"] == storage.read_from_start
+
+
 def test_it_is_bounded(monkeypatch):
     """The oldest files go; a reader that was there goes on with what is left."""
     monkeypatch.setattr(resources, "RESOURCES_SEGMENT_BYTES", 200)

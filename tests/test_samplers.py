@@ -50,7 +50,7 @@ def value(readings, name, **attributes):
 
 
 def test_every_metric_is_declared(tmp_path):
-    """Whatever a sampler of this machine reads is in the table of resource metrics."""
+    """Whatever a sampler of this machine reads is in the table of resource metrics, with its attributes."""
     makes = [CpuSampler, HostMemorySampler, ProcessSampler, DiskSampler, NetworkSampler, CgroupSampler, PressureSampler,
              lambda: FilesystemSampler(lambda: [tmp_path])]  # fmt: skip
     seen = set()
@@ -59,7 +59,9 @@ def test_every_metric_is_declared(tmp_path):
             sampler = make()
         except SamplerUnavailable:
             continue
-        seen |= {metric for metric, _ in {**sampler.sample(), **sampler.sample()}}
+        read = {**sampler.sample(), **sampler.sample()}
+        seen |= {metric for metric, _ in read}
+        assert [] == [key for key in read if not {name for name, _ in key[1]} <= set(names.attributes_of(key[0]))]
     assert {names.CPU_TIME, names.MEMORY_USAGE, names.PROCESS_CPU_TIME, names.FILESYSTEM_USAGE} <= seen
     assert seen <= set(names.RESOURCES)
 

@@ -8,7 +8,7 @@ import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import TypeAlias
 
 from otel_train import names
@@ -45,6 +45,8 @@ class Measure:
     unit: str
     meaning: str
     of: Callable[[Window], Values]
+    metrics: tuple[str, ...] = ()
+    """Of the resource metrics, those that it is worked out from."""
 
 
 def measure_names() -> list[str]:
@@ -62,6 +64,14 @@ def is_measure(name: str) -> bool:
         return False
 
 
+def unknown_attributes(name: str) -> list[str]:
+    """Attributes that no series of the measure's metric has."""
+    if name in MEASURES or name.startswith(LOG):
+        return []
+    metric, attributes = rn.series_of(name)
+    return [key for key, _ in attributes if key not in rn.attributes_of(metric)]
+
+
 def values_of(name: str, window: Window) -> Values:
     """The values of a measure now."""
     if name in MEASURES:
@@ -70,6 +80,13 @@ def values_of(name: str, window: Window) -> Values:
         return _single(_logged(window, lambda known: known == name.removeprefix(LOG), 1))
     metric, attributes = rn.series_of(name)
     return _latest(window, metric, dict(attributes))
+
+
+def metrics_behind(name: str) -> tuple[str, ...]:
+    """The resource metrics that a measure is worked out from."""
+    if name in MEASURES:
+        return MEASURES[name].metrics
+    return () if name.startswith(LOG) else (rn.series_of(name)[0],)
 
 
 def is_share(name: str) -> bool:
@@ -106,10 +123,14 @@ def _mean(window: Window, metric: str, wanted: dict[str, str] | None = None, sec
     """The mean of each series over the last minute, where it was sampled then."""
     found: Values = {}
     for key, points in window.series(metric).items():
-        last = [value for time_s, value in points if time_s > window.now_ns / 1e9 - seconds]
-        if _fits(key, wanted or {}) and last:
+        if _fits(key, wanted or {}) and (last := _since(points, window.now_ns / 1e9 - seconds)):
             found[_label(key, wanted or {})] = statistics.fmean(last)
     return found
+
+
+def _since(points: Sequence[tuple[float, float]], time_s: float) -> list[float]:
+    """The values after a time, the last one first: of hundreds of points no more are looked at than are wanted."""
+    return [value for _, value in takewhile(lambda point: point[0] > time_s, reversed(points))]
 
 
 def _rise(window: Window, metric: str, wanted: dict[str, str] | None = None, seconds: float = 300.0) -> Values:
@@ -243,9 +264,9 @@ def _data_wait_share(window: Window) -> Values:
 
 def _silence(window: Window) -> Values:
     """Time since the training was last seen to be alive, once it is longer than it may be; before, none."""
-    if not window.steps:
+    if window.begun_ns is None:
         return {}  # it may load models and data for as long as it likes
-    silent_s = (window.now_ns - window.progress_ns) / 1e9
+    silent_s = (window.now_ns - max(window.progress_ns, window.begun_ns)) / 1e9
     return {"": silent_s if silent_s > _patience_s(window) else 0.0}
 
 
@@ -253,7 +274,7 @@ def _patience_s(window: Window) -> float:
     """How long the training may be silent."""
     if window.quiet_now:
         return max(LONG_S, DISTURBANCES * window.longest_disturbance_s)
-    usual = window.step_time.usual or window.recent_step_s()
+    usual = window.step_time.usual or window.recent_step_s() or window.any_step_time.usual
     if usual is None or window.steps < FEW_TO_HANG:
         return LONG_S
     return max(STEPS_TO_HANG * usual, MINUTE_S, min(SILENCES * window.longest_silence_s, LONG_S))
@@ -391,37 +412,52 @@ MEASURES: dict[str, Measure] = {
     "step.rate.ratio": Measure("1", "the same over what is usual for the run", _rate_ratio),
     "step.silence": Measure("s", "time without a sign of life, once it is longer than it may be; 0 before", _silence),
     "data_wait.share": Measure("1", "part of the step that waits for data, by the GPU if known", _data_wait_share),
-    "gpu.utilization": Measure("1", "mean of the last minute, of the GPU that is trained on", _gpu_utilization),
-    "gpu.throttled": Measure("1", "part of the last minute in which heat or hardware held clocks down", _gpu_throttled),
-    "gpu.power_capped": Measure("1", "part of the last minute at the power limit", _power_capped),
+    "gpu.utilization": Measure("1", "mean of the last minute, of the GPU that is trained on", _gpu_utilization,
+                               (rn.GPU_UTILIZATION,)),
+    "gpu.throttled": Measure("1", "part of the last minute in which heat or hardware held clocks down", _gpu_throttled,
+                             (rn.GPU_THROTTLED,)),
+    "gpu.power_capped": Measure("1", "part of the last minute at the power limit", _power_capped, (rn.GPU_THROTTLED,)),
     "gpu.temperature": Measure(
-        "Cel", "the last value", lambda window: _latest(window, rn.HW_TEMPERATURE, {"hw.sensor_location": "gpu"})
+        "Cel",
+        "the last value",
+        lambda window: _latest(window, rn.HW_TEMPERATURE, {"hw.sensor_location": "gpu"}),
+        (rn.HW_TEMPERATURE,),
     ),
-    "gpu.memory.utilization": Measure("1", "the last value", lambda window: _latest(window, rn.GPU_MEMORY_UTILIZATION)),
-    "gpu.xid": Measure("{event}", "Xid errors in the last five minutes", lambda window: _rise(window, rn.GPU_XID)),
+    "gpu.memory.utilization": Measure("1", "the last value", lambda window: _latest(window, rn.GPU_MEMORY_UTILIZATION),
+                                      (rn.GPU_MEMORY_UTILIZATION,)),
+    "gpu.xid": Measure("{event}", "Xid errors in the last five minutes", lambda window: _rise(window, rn.GPU_XID),
+                       (rn.GPU_XID,)),
     "gpu.ecc.uncorrected": Measure(
         "{error}",
         "uncorrected memory errors in the last five minutes",
         lambda window: _rise(window, rn.HW_ERRORS, {"error.type": "uncorrected"}),
+        (rn.HW_ERRORS,),
     ),
     "allocator.retries": Measure(
-        "{retry}", "torch freed its cache, in five minutes", lambda window: _rise(window, rn.ALLOCATOR_RETRIES)
+        "{retry}", "torch freed its cache, in five minutes", lambda window: _rise(window, rn.ALLOCATOR_RETRIES),
+        (rn.ALLOCATOR_RETRIES,),
     ),
-    "host.memory.utilization": Measure("1", "of the container's limit, or else of the host", _host_memory),
-    "host.memory.time_left": Measure("s", "until it is full, while it rises for sure", _host_memory_left_s),
+    "host.memory.utilization": Measure("1", "of the container's limit, or else of the host", _host_memory,
+                                       (rn.CGROUP_MEMORY_UTILIZATION, rn.MEMORY_UTILIZATION)),
+    "host.memory.time_left": Measure("s", "until it is full, while it rises for sure", _host_memory_left_s,
+                                     (rn.CGROUP_MEMORY_LIMIT, rn.CGROUP_MEMORY_USAGE, rn.MEMORY_AVAILABLE)),
     "cpu.iowait": Measure(
         "1",
         "part of the last minute that CPUs waited for disks",
         lambda window: _mean(window, rn.CPU_UTILIZATION, {"cpu.mode": "iowait"}),
+        (rn.CPU_UTILIZATION,),
     ),
-    "filesystem.utilization": Measure("1", "the last value", lambda window: _latest(window, rn.FILESYSTEM_UTILIZATION)),
-    "filesystem.time_left": Measure("s", "until it is full, while it fills for sure", _filesystem_left_s),
+    "filesystem.utilization": Measure("1", "the last value", lambda window: _latest(window, rn.FILESYSTEM_UTILIZATION),
+                                      (rn.FILESYSTEM_UTILIZATION,)),
+    "filesystem.time_left": Measure("s", "until it is full, while it fills for sure", _filesystem_left_s,
+                                    (rn.FILESYSTEM_LIMIT, rn.FILESYSTEM_USAGE)),
     "loss.nonfinite": Measure("{value}", "values in the last minute that are no number", _loss_nonfinite),
     "loss.ratio": Measure("1", "the loss over the median of the window", _loss_ratio),
     "loss.improvement": Measure("1", "part by which the loss changed over the window", _loss_improvement),
     "checkpoint.age": Measure("{interval}", "time since the last one, in usual intervals", _checkpoint_age),
     "checkpoint.time.ratio": Measure("1", "what the last one took over what is usual", _checkpoint_ratio),
     "checkpoint.failures": Measure("{checkpoint}", "in the last ten minutes", _checkpoint_failures),
-    "workers.missing": Measure("{process}", "of the loader that feeds the training", _workers_missing),
+    "workers.missing": Measure("{process}", "of the loader that feeds the training", _workers_missing,
+                               (rn.CHILDREN_COUNT,)),
 }  # fmt: skip
 """The figures by the name that rules use."""

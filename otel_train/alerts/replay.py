@@ -43,14 +43,15 @@ def replay(log: RankLog, rules: list[Rule], tick_s: float = TICK_S) -> Iterator[
 
 
 def disturbances(log: RankLog) -> "np.ndarray[Any, np.dtype[np.int64]]":
-    """When the training thread was in a checkpoint, an evaluation or a compilation: shape (n, 2), ns, in order.
+    """When the training was in a checkpoint, an evaluation or a compilation: shape (n, 2), ns, in order.
 
-    A run that goes on knows it at the time; the record has it when it is over.
+    A run that goes on knows it at the time; the record has it when it is over. Compilations of any thread count: of the
+    first backward it is autograd's, which the training thread waits for.
     """
     pairs = [
         (event.start_ns, event.end_ns)
         for event, _ in log.events()
-        if event.kind in GOING_ON and event.thread is None and event.duration_ns
+        if event.kind in GOING_ON and event.duration_ns and (event.thread is None or event.kind == names.COMPILATION)
     ]
     ordered = np.array(sorted(pairs), np.int64).reshape(-1, 2)
     ordered[:, 1] = np.maximum.accumulate(ordered[:, 1])

@@ -25,9 +25,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from otel_train.alerts.measures import is_measure, is_share, measure_names
+from otel_train.alerts.measures import is_measure, is_share, measure_names, unknown_attributes
 from otel_train.alerts.notification import SEVERITIES, WARNING
 from otel_train.errors import SettingsError
+from otel_train.resource_names import attributes_of
 
 KEYS = ("rule", "measure", "above", "below", "for", "clear", "severity", "says", "do", "while_quiet", "disabled")
 NEEDED = ("measure", "says")
@@ -232,7 +233,16 @@ def _measure(value: object, where: str) -> str:
         raise AlertRuleError(f"{where}: measure is {value!r}; allowed are {', '.join(measure_names())}, a value given "
                              "to log() as log.<name>, and the name of a resource metric (docs/telemetry.md), with "
                              "attributes or without: hw.temperature{hw.sensor_location=gpu}")  # fmt: skip
+    _check_attributes(value, where)
     return value
+
+
+def _check_attributes(measure: str, where: str) -> None:
+    """No series has an attribute that its metric does not: a rule on it would never fire."""
+    for wrong in unknown_attributes(measure):
+        metric, _, _ = measure.partition("{")
+        allowed = ", ".join(attributes_of(metric)) or "none"
+        raise AlertRuleError(f"{where}: measure has the attribute {wrong!r}; allowed for {metric} are {allowed}")
 
 
 def _number(value: object, key: str, where: str) -> float:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from otel_train import guard, names
 from otel_train.alerts.engine import Change, Engine
-from otel_train.alerts.measures import MEASURES, values_of
+from otel_train.alerts.measures import MEASURES, metrics_behind, values_of
 from otel_train.alerts.notification import Notification
 from otel_train.alerts.rules import Rule
 from otel_train.alerts.window import Window
@@ -38,8 +38,15 @@ class Delivery(Protocol):
 class Watch:
     """Evaluates the rules over one rank's log. One thread."""
 
-    def __init__(self, log: "RankLog", rules: list[Rule], going_on: Callable[[], bool] = lambda: False) -> None:
-        self.window = Window(log, going_on)
+    def __init__(
+        self,
+        log: "RankLog",
+        rules: list[Rule],
+        going_on: Callable[[], bool] = lambda: False,
+        step_began_ns: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        """What the log has only when it is over is asked for: see ``Window``."""
+        self.window = Window(log, going_on, _metrics_of(rules), step_began_ns)
         self.engine = Engine(rules)
 
     def tick(self, now_ns: int) -> list[Change]:
@@ -47,6 +54,13 @@ class Watch:
         window = self.window
         window.advance(now_ns)
         return self.engine.evaluate(now_ns / 1e9, lambda rule: _values(rule, window), window.quiet)
+
+
+def _metrics_of(rules: list[Rule]) -> frozenset[str] | None:
+    """The resource metrics that the rules need; None is all: a rule in Python may ask for any."""
+    if any(rule.predicate is not None for rule in rules):
+        return None
+    return frozenset(metric for rule in rules for metric in metrics_behind(rule.measure))
 
 
 def _values(rule: Rule, window: Window) -> Mapping[str, float]:

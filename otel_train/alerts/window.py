@@ -4,8 +4,9 @@ Reads on as the log grows, and knows the log alone: a run that goes on and one t
 """
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -74,15 +75,29 @@ class Tick:
 class Window:
     """Reads one rank's log tick by tick. One thread."""
 
-    def __init__(self, log: RankLog, going_on: Callable[[], bool] = lambda: False) -> None:
-        """``going_on()`` tells whether an evaluation or a checkpoint is going on now: the log has them when over."""
+    def __init__(
+        self,
+        log: RankLog,
+        going_on: Callable[[], bool] = lambda: False,
+        metrics: Collection[str] | None = None,
+        step_began_ns: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        """``going_on()`` tells whether an evaluation or a checkpoint is going on now, ``step_began_ns()`` when the step
+        that is going on began: the log has them when over.
+
+        ``metrics`` are the resource metrics that are kept; None keeps all.
+        """
+        self._metrics = metrics
+        self._step_began_ns = step_began_ns
         self._log = log
         self._going_on = going_on
         self._steps = _Reader(log.steps, lambda records: records["start_ns"] + records["duration_ns"])
         self._scalars = _Reader(log.scalars, lambda records: records["time_ns"])
         self._gpu = _Reader(log.gpu, lambda records: records["time_ns"])
         self._events = _Rows(log.events, lambda row: row[0].end_ns)
-        self._resources = _Rows(log.resources, lambda row: log.anchor.to_monotonic_ns(row[0] * 1e9))
+        self._resources = _Rows(
+            partial(log.resources, headers={}), lambda row: log.anchor.to_monotonic_ns(row[0] * 1e9)
+        )
         self.now_ns = log.anchor.monotonic_ns
         self.ticks: deque[Tick] = deque(maxlen=HISTORY)
         self.first_row_s: float | None = None
@@ -91,12 +106,16 @@ class Window:
         self.events: defaultdict[str, deque[Event]] = defaultdict(lambda: deque(maxlen=MOST_EVENTS))
         """By kind."""
         self.step_time, self.rate = Baseline(), Baseline(higher_is_better=True)
+        self.any_step_time = Baseline()
+        """Of quiet ticks too: a bound for silence, where evaluations leave no tick to judge steps by."""
         self.steps = 0
         """Of training, so far."""
         self.step: int | None = None
         """The number of the last one."""
         self.progress_ns = self.now_ns
         """When something was recorded last that shows the training to be alive."""
+        self.begun_ns: int | None = None
+        """When the first step began, as far as that is known; None before."""
         self.longest_silence_s = 0.0
         """Between two signs of life, with no disturbance in between."""
         self.longest_disturbance_s = 0.0
@@ -118,6 +137,8 @@ class Window:
         self._take_gpu(tick)
         self._take_scalars(tick)
         self._take_resources()
+        if self.begun_ns is None:
+            self.begun_ns = self._step_began_ns()
         tick.quiet = self._going_on() or self._settled_ns > before_ns
         if self.progress_ns > alive_ns and self.disturbed_ns < alive_ns:
             self.longest_silence_s = max(self.longest_silence_s, (before_ns - alive_ns) / 1e9)
@@ -154,7 +175,7 @@ class Window:
         return weighted_median([(tick.median_s, tick.steps) for tick in ticks])
 
     def series(self, name: str) -> Mapping[Series, Sequence[tuple[float, float]]]:
-        """The series of a resource metric: points (time in s, value). A series that ended keeps its last ones."""
+        """The series of a resource metric: points (time in s, value). One that ended is gone after half an hour."""
         return self._points.get(name, {})
 
     def coarse(self, name: str) -> Mapping[Series, Sequence[tuple[float, float]]]:
@@ -175,15 +196,21 @@ class Window:
             time_s = self._log.anchor.to_monotonic_ns(unix_s * 1e9) / 1e9
             self.first_row_s = time_s if self.first_row_s is None else self.first_row_s
             for key, value in row.items():
-                of_metric = self._points.setdefault(key[0], {})
-                if key not in of_metric:
-                    of_metric[key] = deque(maxlen=MOST_POINTS)
-                points = of_metric[key]
-                points.append((time_s, value))
-                if key[0] in COARSE:
-                    self._take_coarse(key, time_s, value)
-                while points[0][0] < time_s - HISTORY * TICK_S:
-                    points.popleft()
+                if self._metrics is None or key[0] in self._metrics:
+                    self._take_point(key, time_s, value)
+        _forget_ended(self._points, self.now_ns / 1e9 - HISTORY * TICK_S)
+        _forget_ended(self._coarse, self.now_ns / 1e9 - COARSE_POINTS * COARSE_S)
+
+    def _take_point(self, key: Series, time_s: float, value: float) -> None:
+        of_metric = self._points.setdefault(key[0], {})
+        if key not in of_metric:
+            of_metric[key] = deque(maxlen=MOST_POINTS)
+        points = of_metric[key]
+        points.append((time_s, value))
+        while points[0][0] < time_s - HISTORY * TICK_S:
+            points.popleft()
+        if key[0] in COARSE:
+            self._take_coarse(key, time_s, value)
 
     def _take_coarse(self, key: Series, time_s: float, value: float) -> None:
         points = self._coarse.setdefault(key[0], {}).setdefault(key, deque(maxlen=COARSE_POINTS))
@@ -216,6 +243,8 @@ class Window:
         medians: list[tuple[float, float]] = []
         for records in self._steps.until(self.now_ns):
             self.progress_ns = max(self.progress_ns, int(records["start_ns"][-1] + records["duration_ns"][-1]))
+            if self.begun_ns is None:
+                self.begun_ns = int(records["start_ns"][0])
             evaluating = (records["flags"] & EVALUATION) != 0
             if evaluating.any():
                 last = records[evaluating][-1]
@@ -257,7 +286,10 @@ class Window:
                 tick.values[known.get(identity, str(identity))] = float(np.median(values))
 
     def _learn(self, tick: Tick) -> None:
-        if tick.quiet or not tick.steps or self.steps < WARM_UP_STEPS:
+        if not tick.steps or self.steps < WARM_UP_STEPS:
+            return
+        self.any_step_time.learn(tick.median_s)
+        if tick.quiet:
             return
         self.step_time.learn(tick.median_s)
         rate = self.recent_rate()
@@ -270,6 +302,13 @@ class Window:
         seconds = sum(tick.seconds for tick in ticks)
         amount = sum(tick.samples for tick in ticks) or sum(tick.steps for tick in ticks)
         return amount / seconds if seconds >= RECENT_S * ENOUGH_OF_IT else None
+
+
+def _forget_ended(points: dict[str, dict[Series, deque[tuple[float, float]]]], before_s: float) -> None:
+    """Drop the series without a point since then: a GPU, a mount or an interface that is gone."""
+    for of_metric in points.values():
+        for key in [key for key, known in of_metric.items() if known[-1][0] < before_s]:
+            del of_metric[key]
 
 
 Row = TypeVar("Row", bound=tuple[Any, ...])

@@ -16,7 +16,7 @@ def install(callback: Any) -> Callable[[], None]:
     def began(*arguments: Any) -> None:
         if not hasattr(under_way, "starts"):
             under_way.starts = []
-        if not under_way.starts:
+        if not under_way.starts:  # on whatever thread: the training waits for autograd's to compile the backward
             active.going_on.append(handler)
         under_way.starts.append(signals.clock())
 

@@ -13,7 +13,7 @@ from otel_train.resource_names import Series
 from otel_train.runlog.events import Event, Position, read_events
 from otel_train.runlog.layout import FORMAT_VERSION, NAMES, RUN_JSON
 from otel_train.runlog.records import GPU, SCALAR, STEP, SegmentReader
-from otel_train.runlog.resources import read_resources
+from otel_train.runlog.resources import Headers, read_resources
 from otel_train.runlog.storage import Folder, Storage
 
 NEEDED = frozenset({"run_id", "rank", "anchor"})
@@ -90,9 +90,14 @@ class RankLog:
         """The events from a position on, each with the position after it."""
         return read_events(self.storage, start)
 
-    def resources(self, start: Position | None = None) -> Iterator[tuple[float, dict[Series, float], Position]]:
-        """The samples from a position on: Unix time in s, the series that have a value, the position after it."""
-        return read_resources(self.storage, start)
+    def resources(
+        self, start: Position | None = None, headers: Headers | None = None
+    ) -> Iterator[tuple[float, dict[Series, float], Position]]:
+        """The samples from a position on: Unix time in s, the series that have a value, the position after it.
+
+        ``headers`` is for who reads on again and again: ``read_resources``.
+        """
+        return read_resources(self.storage, start, headers)
 
     def names(self, table: str) -> dict[int, str]:
         """Name ids of a table, ``phase`` or ``scalar``, as they are now."""

@@ -10,6 +10,7 @@ import math
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
 
 from otel_train import guard
 from otel_train.resource_names import Series, column, series_of
@@ -22,6 +23,8 @@ NEXT = re.compile(r"resources-(\d+)\.csv")
 MOST_COLUMNS = 4000
 """More series than this are left out, and a warning says so."""
 LONGEST_HEADER = 1 << 20
+Headers: TypeAlias = dict[int, tuple[int, list[Series | None]]]
+"""By a file's number: how long its first line is, and what its columns are."""
 ENDED_S = 600.0
 """A series without a value for so long (a network interface that is gone) has no column in the next file."""
 
@@ -85,24 +88,24 @@ class ResourceWriter:
 
 
 def read_resources(
-    storage: Storage, start: Position | None = None
+    storage: Storage, start: Position | None = None, headers: Headers | None = None
 ) -> Iterator[tuple[float, dict[Series, float], Position]]:
     """The rows from ``start`` on: Unix time in s, what has a value, and the position after it.
 
-    A line still being written is left for later; a damaged one is left out.
+    A line still being written is left for later; a damaged one is left out. ``headers``, empty at first, is for who
+    reads on again and again: the last file's header is kept there, since parsing it takes longer than a row.
     """
     start = start or Position()
+    headers = {} if headers is None else headers
     for number in _numbers(storage):
         if number < start.segment:
             continue
         try:
-            head = storage.read(file_name(number), 0, LONGEST_HEADER)
-            line, _, _ = head.partition(b"\n")
-            offset = max(start.offset if number == start.segment else 0, len(line) + 1)
+            length, columns = _header_of(storage, number, headers)
+            offset = max(start.offset if number == start.segment else 0, length)
             content = storage.read(file_name(number), offset)
         except FileNotFoundError:  # removed as too old since it was listed
             continue
-        columns = _header(line)
         for row in content[: content.rfind(b"\n") + 1].splitlines(keepends=True):
             offset += len(row)
             parsed = _row(row, columns)
@@ -110,6 +113,18 @@ def read_resources(
                 guard.warn_once(f"resources {storage.location}", "a damaged line of %s is left out", storage.location)
             else:
                 yield *parsed, Position(number, offset)
+
+
+def _header_of(storage: Storage, number: int, headers: Headers) -> tuple[int, list[Series | None]]:
+    """The length of a file's first line, and its columns. Raises ``FileNotFoundError``."""
+    if number in headers:
+        return headers[number]
+    line, ended, _ = storage.read(file_name(number), 0, LONGEST_HEADER).partition(b"\n")
+    found = len(line) + 1, _header(line)
+    if ended:  # else it is still being written
+        headers.clear()
+        headers[number] = found
+    return found
 
 
 def file_name(number: int) -> str:
