@@ -44,10 +44,13 @@ def digest_beside(rank_folder: Path, window: Window, trace: Path, thread: int) -
             process = subprocess.Popen(
                 command, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
             )
+    except OSError as error:
+        raise NoProcess(str(error)) from error
+    try:
         code = process.wait(LONGEST_S)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        with contextlib.suppress(NameError, OSError):
-            process.kill()
+    except subprocess.TimeoutExpired as error:
+        process.kill()
+        process.wait()
         raise NoProcess(str(error)) from error
     if code:
         said = log.read_text(errors="replace").strip().splitlines()

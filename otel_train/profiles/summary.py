@@ -6,7 +6,6 @@ from typing import Any
 
 from otel_train import names
 from otel_train.profiles.analysis import Analysis
-from otel_train.profiles.operators import Row
 
 MOST_ROWS = 40
 """Of operators, and of kernels: a span has at most 128 events."""
@@ -91,9 +90,3 @@ def _short(value: float) -> float:
 def kept_rows(attributes: dict[str, Any], table: str) -> list[KeptRow]:
     """The rows of an event's table: ``names.PROFILE_OPERATORS`` or ``names.PROFILE_KERNELS``."""
     return [KeptRow(*row) for row in attributes.get(table, ())]
-
-
-def table_row(row: Row, window_s: float) -> KeptRow:
-    """A row of an analysis, as it would be kept."""
-    share = (row.window_s or row.device_s) / window_s
-    return KeptRow(row.name, row.calls, row.self_s, row.total_s, row.device_s, share)
