@@ -5,8 +5,9 @@
 1. One step of a GPT of 24 layers: what the training thread pays from the end of the step (``stop()``, and what is ours
    on top), the steps after it, and how long the event takes to come.
 2. Interleaved rounds of a small GPT, profiles off, on (``profile_every="auto"``, the default budget), off.
-3. So many windows one after the other: memory, and the step's time before and after. ``--bare``: only this, with
-   torch's profiler alone, which keeps some memory itself.
+3. So many windows one after the other: memory, and the step's time before the process's first window and after the
+   last. ``--bare``: only this, with torch's profiler alone, which keeps some memory itself, and on a GPU slows
+   launches from its first window on.
 
 On a GPU if there is one. Figures of one machine differ by its other work: compare inside one run.
 """
@@ -126,22 +127,13 @@ def interleaved(rounds: int) -> None:
     )
 
 
-STEPS = 1500
+STEPS = 1000
 
 
 def windows(count: int) -> None:
     """Print the memory of the process as windows go by, and the step's time before and after."""
     step, process = training(2, 32, 4, 32), psutil.Process()
-
-    def median_step() -> float:
-        times = []
-        for _ in range(300):
-            begin = time.perf_counter_ns()
-            step()
-            times.append(time.perf_counter_ns() - begin)
-        return statistics.median(times) / 1e6
-
-    before = [median_step() for _ in range(5)]
+    before = medians(step)
     with otel_train.init(dir=tempfile.mkdtemp(), profile_every=1, overhead_budget="off"):
         taken = 0
         for number in range(count + 21):
@@ -150,14 +142,13 @@ def windows(count: int) -> None:
             taken = number - 20
             if taken > 0 and taken % max(count // 10, 1) == 0:
                 print(f"  after {taken:5} windows {process.memory_full_info().uss / 2**20:8.1f} MiB", flush=True)
-    after = [median_step() for _ in range(5)]
-    print(f"  a step before {min(before):.3f} ms (median {statistics.median(before):.3f}), after {min(after):.3f} "
-          f"({statistics.median(after):.3f})")  # fmt: skip
+    print_step(before, medians(step))
 
 
 def bare(count: int) -> None:
     """Print the memory of the process under torch's profiler alone."""
     step, process = training(2, 32, 4, 32), psutil.Process()
+    before = medians(step)
     for number in range(1, count + 1):
         profiler = torch.profiler.profile()
         profiler.start()
@@ -165,6 +156,18 @@ def bare(count: int) -> None:
         profiler.stop()
         if number % max(count // 10, 1) == 0:
             print(f"  after {number:5} windows {process.memory_full_info().uss / 2**20:8.1f} MiB", flush=True)
+    print_step(before, medians(step))
+
+
+def medians(step: Callable[[], None]) -> list[float]:
+    """ms a step, of rounds of 300 steps."""
+    return [statistics.median(timed(step) for _ in range(300)) for _ in range(5)]
+
+
+def print_step(before: list[float], after: list[float]) -> None:
+    """The least and the middle round."""
+    print(f"  a step before {min(before):.3f} ms (median {statistics.median(before):.3f}), after {min(after):.3f} "
+          f"({statistics.median(after):.3f})")  # fmt: skip
 
 
 def main() -> None:
@@ -178,12 +181,12 @@ def main() -> None:
     if options.bare:
         bare(options.windows)
         return
+    print("windows:")
+    windows(options.windows)  # the first: nothing has been profiled in the process before it
     print("the end of a profiled step:")
     one_step()
     print("interleaved:")
     interleaved(options.rounds)
-    print("windows:")
-    windows(options.windows)
 
 
 if __name__ == "__main__":

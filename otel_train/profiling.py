@@ -192,7 +192,8 @@ class Profiling:
         if self._profiler is None and torch is not None:
             from otel_train.hooks.profiler import TorchProfiler
 
-            self._profiler = TorchProfiler(torch, self._settings.profile_shapes, self._settings.profile_stacks)
+            wanted = self._settings
+            self._profiler = TorchProfiler(torch, wanted.profile_shapes, wanted.profile_stacks, wanted.profile_memory)
             self._undo.append(self._profiler.install())
         return self._profiler
 

@@ -116,6 +116,9 @@ class Settings:
     profile_stacks: bool = setting(
         False, flag, "OTEL_TRAIN_PROFILE_STACKS", "With Python's stacks: the lines that wait for the GPU."
     )
+    profile_memory: bool = setting(
+        False, flag, "OTEL_TRAIN_PROFILE_MEMORY", "With the memory that each operator allocates and frees."
+    )
     profile_on_alert: bool = setting(
         True,
         flag,

@@ -23,13 +23,26 @@ from otel_train.profiles.operators import Row, Table, main_thread, tabulate
 from otel_train.profiles.peaks import flops, peak_flops
 from otel_train.profiles.spans import Spans
 from otel_train.profiles.synchronisations import Wait, waits
-from otel_train.profiles.trace import ANNOTATION, BLOCK_NAME, MARK, OPERATOR, STEP_NAME, Trace, marked_steps
+from otel_train.profiles.trace import (
+    ANNOTATION,
+    BLOCK_NAME,
+    MARK,
+    OPERATOR,
+    RUNTIME,
+    STEP_NAME,
+    Trace,
+    marked_steps,
+)
 from otel_train.runlog.layout import DATA_WAIT
 
 INPUT, COMPUTE = "input", "compute"
 
 SMALL_S = 10e-6
 """An operator on the host whose calls take less is mostly the price of calling it: torch needs 1 to 5 µs a call."""
+
+MOST_OF_A_WINDOW_NS, MOST_OF_AN_EVENT_NS = 10_000_000, 10_000
+"""What the profiler can cost inside a window, and more for each event on the host: 3 ms until CUPTI lets the first
+launch pass and 4 µs an event on the H200's host, 1 µs an event on a fast CPU."""
 
 MATRIX_OPERATOR = re.compile(r"::(mm|bmm|addmm|baddbmm|linear|.*conv.*|.*matmul.*|.*attention.*|lstm|gru|_.*_linear)$")
 COLLECTIVE_OPERATOR = re.compile(r"^(c10d|gloo|nccl|mpi|_c10d_functional)\b|record_param_comms")
@@ -45,8 +58,10 @@ class Analysis:
     table: Table
     device: DeviceTimes | None
     """None where nothing ran on a GPU."""
+    slowdown_s: float
+    """By how much the profiler made the window longer than its steps usually are; 0 where that is not known."""
     shares: dict[str, float]
-    """What each class takes of the window (of the GPU's, where there is one); they add up to 1."""
+    """What each class takes of the window (the GPU's, where there is one) without the slowdown; they add up to 1."""
     waits: list[Wait]
     """Where the host waited for the GPU, the longest first."""
     flops: float | None
@@ -79,18 +94,48 @@ def analyze(
     data: Spans | None = None,
     thread: int | None = None,
     pause: Callable[[], None] = lambda: None,
+    usual_ns: float | None = None,
 ) -> Analysis:
-    """Judge a window. ``data``: when it waited for its batch; else torch's own marks say it."""
+    """Judge a window.
+
+    ``data``: when it waited for its batch; else torch's own marks say it. ``usual_ns``: how long its steps take without
+    the profiler; else the trace may know it.
+    """
     thread = main_thread(trace, start_ns, end_ns) if thread is None else thread
     table = tabulate(trace, start_ns, end_ns, thread, pause)
     data = data_waits(trace) if data is None else data
     device = device_times(trace, start_ns, end_ns, data)
     waited_s = spans.total_ns(spans.clip(data, start_ns, end_ns)) / 1e9
-    shares = host_shares(table, waited_s) if device is None else device_shares(device)
+    slowdown_s = _slowdown(trace, start_ns, end_ns, trace.usual_ns if usual_ns is None else usual_ns)
+    by_class = host_classes(table, waited_s) if device is None else device_classes(device)
     calculated = flops(trace, start_ns, end_ns)
     peak = peak_flops(trace.device_name)
     mfu = calculated / device.window_s / peak if calculated and peak and device is not None else None
-    return Analysis((end_ns - start_ns) / 1e9, table, device, shares, waits(trace, start_ns, end_ns), calculated, mfu)
+    return Analysis(
+        (end_ns - start_ns) / 1e9, table, device, slowdown_s, _shares(by_class, slowdown_s),
+        waits(trace, start_ns, end_ns), calculated, mfu,
+    )  # fmt: skip
+
+
+def _slowdown(trace: Trace, start_ns: int, end_ns: int, usual_ns: float | None) -> float:
+    """In s: what is beyond the usual time, as far as the profiler can have done it."""
+    if not usual_ns:
+        return 0.0
+    host = trace.of(OPERATOR, ANNOTATION, RUNTIME)
+    events = int(((trace.start_ns[host] >= start_ns) & (trace.start_ns[host] < end_ns)).sum())
+    most_ns = MOST_OF_A_WINDOW_NS + events * MOST_OF_AN_EVENT_NS
+    return min(max(end_ns - start_ns - usual_ns, 0.0), most_ns) / 1e9
+
+
+def _shares(by_class: dict[str, float], slowdown_s: float) -> dict[str, float]:
+    """The profiler's time is the host's, between launches or operators, and after it waited for the GPU."""
+    times, left_s = dict(by_class), slowdown_s
+    for what in (LAUNCH, SYNCHRONISATION):
+        off_s = min(times.get(what, 0.0), left_s)
+        times[what] = times.get(what, 0.0) - off_s
+        left_s -= off_s
+    total_s = sum(times.values()) or 1.0
+    return {what: times[what] / total_s for what in by_class}
 
 
 def data_waits(trace: Trace) -> Spans:
@@ -100,10 +145,10 @@ def data_waits(trace: Trace) -> Spans:
     return spans.union(spans.spans((int(trace.start_ns[index]), int(trace.end_ns[index])) for index in marked))
 
 
-def device_shares(device: DeviceTimes) -> dict[str, float]:
-    """By class, of the GPU's window."""
+def device_classes(device: DeviceTimes) -> dict[str, float]:
+    """The GPU's window by class, in s."""
     times = device.times_s
-    by_class = {
+    return {
         INPUT: times[DATA],
         SYNCHRONISATION: times[SYNCHRONISATION],
         LAUNCH: times[LAUNCH] + times[QUEUED],
@@ -112,11 +157,10 @@ def device_shares(device: DeviceTimes) -> dict[str, float]:
         COMPUTE: times[MATH],
         MEMORY: times[MEMORY],
     }
-    return {what: took / device.window_s for what, took in by_class.items()}
 
 
-def host_shares(table: Table, waited_s: float) -> dict[str, float]:
-    """By class, of a window without a GPU. ``launch`` is Python, and operators too small to be worth their calls."""
+def host_classes(table: Table, waited_s: float) -> dict[str, float]:
+    """A window without a GPU by class, in s. ``launch`` is Python, and operators too small to be worth their calls."""
     by_class = dict.fromkeys((INPUT, COMMUNICATION, COMPUTE, MEMORY, LAUNCH), 0.0)
     by_class[LAUNCH] = table.none_s
     for row in table.rows:
@@ -128,8 +172,7 @@ def host_shares(table: Table, waited_s: float) -> dict[str, float]:
         scale = max(others_s - rest_s, 0.0) / others_s
         by_class = {what: took if what == INPUT else took * scale for what, took in by_class.items()}
         by_class[INPUT] = loader_s + min(rest_s, others_s)
-    total_s = sum(by_class.values()) or 1.0
-    return {what: took / total_s for what, took in by_class.items()}
+    return by_class
 
 
 def _class_of(row: Row) -> str:

@@ -40,7 +40,7 @@ WAITS = re.compile(r"(Stream|Device|Event|Ctx)Synchronize$|^cudaMemcpy$|hipMemcp
 
 
 QUEUE_NS = 100_000
-"""From launch to start a kernel takes 5 to 50 µs where nothing is in its way."""
+"""A kernel with nothing in its way starts at most so long after its launch: 5 to 50 µs, and more after a pause."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +70,14 @@ class DeviceTimes:
 
 def device_times(trace: Trace, start_ns: int, end_ns: int, data: Spans | None = None) -> DeviceTimes | None:
     """The busiest device's; None where nothing ran on one. ``data``: when the host waited for its batch."""
-    launched = _launches(trace)
-    ran = trace.of(*ON_DEVICE)
-    when = np.array([launched.get(int(known), 0) for known in trace.correlation[ran]], np.int64)
-    when = np.where(when, when, trace.start_ns[ran])
-    ran = ran[(when >= start_ns) & (when < end_ns)]
+    calls = launches(trace)
+    launched = {correlation: int(trace.start_ns[call]) for correlation, call in calls.items()}
+    ran = launched_in(trace, calls, start_ns, end_ns)
     if not len(ran):
         return None
     took = np.bincount(trace.device[ran] + 1, trace.duration_ns[ran].astype(float))
     ran = ran[trace.device[ran] == int(np.argmax(took)) - 1]
-    window = _window(trace, ran, launched, start_ns, end_ns)
+    window = _window(trace, ran, calls, start_ns, end_ns)
     matrix, tensor, collective = (_named(trace, ran, pattern) for pattern in (MATRIX, TENSOR_CORES, COLLECTIVE))
     kernel = trace.kind[ran] == KERNEL
     matrix &= kernel & ~collective
@@ -95,14 +93,14 @@ def device_times(trace: Trace, start_ns: int, end_ns: int, data: Spans | None = 
         taken = spans.union(np.concatenate((taken, pairs[which])))
     times |= _idle(trace, ran, taken, window, launched, data if data is not None else spans.spans(()))
     moved = trace.bytes[ran][trace.kind[ran] == COPY]
-    launches = _runtime(trace, start_ns, end_ns, re.compile("Launch|Graph"))
+    launching = _runtime(trace, start_ns, end_ns, re.compile("Launch|Graph"))
     matrix_ns = int(trace.duration_ns[ran][matrix].sum())
     return DeviceTimes(
         (window[1] - window[0]) / 1e9,
         times,
         spans.total_ns(taken) / 1e9,
         int(kernel.sum()),
-        int(trace.duration_ns[launches].sum()) / 1e9,
+        int(trace.duration_ns[launching].sum()) / 1e9,
         len(moved),
         spans.total_ns(spans.union(pairs[trace.kind[ran] == COPY])) / 1e9,
         int(moved.sum()) if len(moved) and (moved >= 0).all() else None,
@@ -112,17 +110,26 @@ def device_times(trace: Trace, start_ns: int, end_ns: int, data: Spans | None = 
     )
 
 
-def _launches(trace: Trace) -> dict[int, int]:
-    """When each launch began, by correlation."""
+def launches(trace: Trace) -> dict[int, int]:
+    """The calls that launched something, by correlation."""
     calls = trace.of(RUNTIME)
-    return {int(trace.correlation[call]): int(trace.start_ns[call]) for call in calls if trace.correlation[call]}
+    return {int(trace.correlation[call]): int(call) for call in calls if trace.correlation[call]}
 
 
-def _window(trace: Trace, ran: Column, launched: dict[int, int], start_ns: int, end_ns: int) -> tuple[int, int]:
+def launched_in(trace: Trace, calls: dict[int, int], start_ns: int, end_ns: int) -> Column:
+    """Kernels, copies and sets that were launched in a window, whenever they ran; calls: what ``launches`` found."""
+    ran = trace.of(*ON_DEVICE)
+    causes = np.array([calls.get(int(trace.correlation[index]), int(index)) for index in ran], np.int64)
+    when = trace.start_ns[causes]
+    inside: Column = ran[(when >= start_ns) & (when < end_ns)]
+    return inside
+
+
+def _window(trace: Trace, ran: Column, calls: dict[int, int], start_ns: int, end_ns: int) -> tuple[int, int]:
     """From the first kernel on, if it had to wait in the queue (behind work that was launched before the window)."""
     first = ran[np.argmin(trace.start_ns[ran])]
-    begun, asked = int(trace.start_ns[first]), launched.get(int(trace.correlation[first]))
-    queued = asked is not None and begun - asked > QUEUE_NS
+    begun, call = int(trace.start_ns[first]), calls.get(int(trace.correlation[first]))
+    queued = call is not None and begun - int(trace.end_ns[call]) > QUEUE_NS
     return (begun if queued else start_ns), max(end_ns, int(trace.end_ns[ran].max()))
 
 

@@ -14,7 +14,7 @@ from otel_train.derive.phases import phase_name
 from otel_train.profiles import spans
 from otel_train.profiles.analysis import analyze
 from otel_train.profiles.summary import summary_of
-from otel_train.profiles.trace import BLOCK_NAME, OWN, STEP_NAME, parse_trace
+from otel_train.profiles.trace import BLOCK_NAME, OWN, STEP_NAME, USUAL_NS, parse_trace
 from otel_train.profiles.window import Window
 from otel_train.runlog.events import Event
 from otel_train.runlog.layout import DATA_WAIT, EVALUATION, MISSING, PROFILED, PROFILES
@@ -54,12 +54,13 @@ def digest(
         (anchor.to_unix_ns(begin), anchor.to_unix_ns(end))
         for name, begin, end, _ in phases_of(records, names_of) if name == DATA_WAIT
     ))  # fmt: skip
-    analysis = analyze(trace, anchor.to_unix_ns(start_ns), anchor.to_unix_ns(end_ns), waits, thread, pause)
+    without_ns = usual_ns * len(records) if window.name is None else None
+    analysis = analyze(trace, anchor.to_unix_ns(start_ns), anchor.to_unix_ns(end_ns), waits, thread, pause, without_ns)
     attributes = summary_of(analysis)
     if folder is not None:
         marks = [(f"{BLOCK_NAME}{window.name}", start_ns, end_ns)] if window.name is not None else []
         marks += marks_of(records, names_of)
-        path = keep(folder / PROFILES, file_name(window), with_marks(text, marks, log, thread), pause)
+        path = keep(folder / PROFILES, file_name(window), with_marks(text, marks, log, thread, without_ns), pause)
         attributes |= {names.PROFILE_PATH: str(path)} if path is not None else {}
     attributes |= {names.PROFILE_REASON: window.reason, names.PROFILE_COST: window.cost_ns / 1e9}
     step, epoch = window.first, window.epoch
@@ -112,8 +113,8 @@ def marks_of(records: Records, names_of: dict[int, str]) -> list[tuple[str, int,
     return marks + [(name, begin, end) for name, begin, end, _ in phases]
 
 
-def with_marks(text: str, marks: list[tuple[str, int, int]], log: RankLog, thread: int) -> str:
-    """The trace with our marks as a track of its own, at the top."""
+def with_marks(text: str, marks: list[tuple[str, int, int]], log: RankLog, thread: int, usual_ns: float | None) -> str:
+    """The trace with our marks as a track of its own, at the top, and with how long the steps usually take."""
     marker = '"traceEvents": ['
     at = text.find(marker)
     base = '"baseTimeNanoseconds":'
@@ -131,7 +132,9 @@ def with_marks(text: str, marks: list[tuple[str, int, int]], log: RankLog, threa
 
     events = [{"ph": "M", "name": "process_sort_index", "pid": OWN, "tid": 0, "args": {"sort_index": -1}}]
     events += [event(*mark) for mark in marks]
-    at += len(marker)
+    own = f'"{OWN}": {json.dumps({USUAL_NS: usual_ns})},\n' if usual_ns else ""
+    text = text[:at] + own + text[at:]
+    at += len(own) + len(marker)
     return (
         text[:at]
         + "\n"

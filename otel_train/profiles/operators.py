@@ -13,16 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from otel_train.profiles import spans
+from otel_train.profiles.device import launched_in, launches
 from otel_train.profiles.spans import Spans
 from otel_train.profiles.trace import (
+    ALLOCATION,
     ANNOTATION,
-    COPY,
-    KERNEL,
     ON_DEVICE,
     OPERATOR,
     OVERHEAD,
     RUNTIME,
-    SET,
     STEP_MARK,
     Column,
     Trace,
@@ -47,6 +46,8 @@ class Row:
     """Its part of the window."""
     device_s: float = 0.0
     """Of what it launched itself on the device; of a kernel its own time."""
+    memory: int | None = None
+    """Bytes that it allocated itself less those that it freed, on the device if any were there, else on the host."""
 
 
 @dataclass(frozen=True)
@@ -110,20 +111,22 @@ def tabulate(
     marks = {identity for identity, name in enumerate(trace.names) if name.startswith(STEP_MARK)}
     host = host[~np.isin(trace.name[host], list(marks))]
     threads = _threads(trace, host)
-    self_ns, window_ns = np.zeros(len(trace), np.int64), np.zeros(len(trace), np.int64)
+    self_ns, window_ns, allocated = (np.zeros(len(trace), np.int64) for _ in range(3))
     left = spans.spans([(start_ns, end_ns)])
     for each in sorted(set(threads.tolist()), key=lambda known: known != thread):
         pairs, owners = innermost(trace, host[threads == each], pause)
+        allocated += _allocated(trace, each, pairs, owners, start_ns, end_ns)
         clipped = np.clip(pairs, start_ns, end_ns)
         np.add.at(self_ns, owners, clipped[:, 1] - clipped[:, 0])
         np.add.at(window_ns, owners, spans.overlap_ns(clipped, left))
         left = spans.intersection(left, spans.gaps(spans.union(clipped), start_ns, end_ns))
     inside = _inside(trace, start_ns, end_ns)
-    launched_ns = _launched(trace, host, inside)
-    rows = _rows(trace, host, threads, inside, (self_ns, window_ns, launched_ns))
+    ran = launched_in(trace, launches(trace), start_ns, end_ns)
+    launched_ns = _launched(trace, host, ran)
+    rows = _rows(trace, host, threads, inside, (self_ns, window_ns, launched_ns, allocated))
     return Table(
         sorted(rows, key=lambda row: (-max(row.window_s, row.device_s), row.name)),
-        sorted(_kernels(trace, inside), key=lambda row: (-row.device_s, row.name)),
+        sorted(_kernels(trace, ran), key=lambda row: (-row.device_s, row.name)),
         spans.total_ns(left) / 1e9,
         (end_ns - start_ns) / 1e9,
     )
@@ -140,6 +143,25 @@ def _threads(trace: Trace, host: Column) -> Column:
     return threads
 
 
+def _allocated(trace: Trace, thread: int, pairs: Spans, owners: Column, start_ns: int, end_ns: int) -> Column:
+    """Bytes of each event of a thread: what was allocated while it was the innermost, less what was freed."""
+    allocated = np.zeros(len(trace), np.int64)
+    changes = _on_one_memory(trace, trace.of(ALLOCATION))
+    when = trace.start_ns[changes]
+    changes = changes[(trace.thread[changes] == thread) & (when >= start_ns) & (when < end_ns)]
+    if len(pairs) and len(changes):
+        places = np.searchsorted(pairs[:, 0], trace.start_ns[changes], side="right") - 1
+        held = (places >= 0) & (trace.start_ns[changes] < pairs[places, 1])
+        np.add.at(allocated, owners[places[held]], trace.bytes[changes[held]])
+    return allocated
+
+
+def _on_one_memory(trace: Trace, changes: Column) -> Column:
+    """Of allocations those on the device, if there are any, else those on the host."""
+    on_device = changes[trace.device[changes] >= 0]
+    return on_device if len(on_device) else changes
+
+
 def _inside(trace: Trace, start_ns: int, end_ns: int) -> Column:
     """ns of each event in the window."""
     clipped = np.clip(np.column_stack((trace.start_ns, trace.end_ns)), start_ns, end_ns)
@@ -147,34 +169,38 @@ def _inside(trace: Trace, start_ns: int, end_ns: int) -> Column:
     return inside
 
 
-def _launched(trace: Trace, host: Column, inside: Column) -> Column:
-    """ns on the device of what each operator launched itself."""
+def _launched(trace: Trace, host: Column, ran: Column) -> Column:
+    """ns on the device of what each operator launched itself in the window."""
     launched = np.zeros(len(trace), np.int64)
     operators = host[(trace.kind[host] != RUNTIME) & (trace.link[host] > 0)]
     by_link = dict(zip(trace.link[operators].tolist(), operators.tolist(), strict=True))
-    for index in trace.of(*ON_DEVICE):
+    for index in ran:
         owner = by_link.get(int(trace.link[index]))
         if owner is not None:
-            launched[owner] += inside[index]
+            launched[owner] += trace.duration_ns[index]
     return launched
 
 
 def _rows(
-    trace: Trace, host: Column, threads: Column, inside: Column, times: tuple[Column, Column, Column]
+    trace: Trace, host: Column, threads: Column, inside: Column, values: tuple[Column, Column, Column, Column]
 ) -> list[Row]:
-    """By name and kind."""
+    """By name and kind. The values are each event's own ns, its ns of the window and on the device, and its bytes."""
     host, threads = host[inside[host] > 0], threads[inside[host] > 0]
     keys, which, calls = np.unique(
         np.column_stack((trace.name[host], trace.kind[host])), axis=0, return_inverse=True, return_counts=True
     )
     which = which.reshape(-1)
-    sums = [np.bincount(which, values[host], len(keys)) / 1e9 for values in times]
-    total = np.bincount(which, np.where(_outermost(trace, host, threads, which), inside[host], 0), len(keys)) / 1e9
+    *sums, memory = (np.bincount(which, value[host], len(keys)) for value in values)
+    total = np.bincount(which, np.where(_outermost(trace, host, threads, which), inside[host], 0), len(keys))
+    known = len(trace.of(ALLOCATION)) > 0
     return [
-        Row(trace.names[name], kind, count, own, whole, of_window, launched)
-        for (name, kind), count, own, whole, of_window, launched in zip(
+        Row(
+            trace.names[name], kind, count, own / 1e9, whole / 1e9, of_window / 1e9, launched / 1e9,
+            round(held) if known else None,
+        )
+        for (name, kind), count, own, whole, of_window, launched, held in zip(
             keys.tolist(), calls.tolist(), sums[0].tolist(), total.tolist(), sums[1].tolist(), sums[2].tolist(),
-            strict=True,
+            memory.tolist(), strict=True,
         )
     ]  # fmt: skip
 
@@ -190,12 +216,11 @@ def _outermost(trace: Trace, host: Column, threads: Column, which: Column) -> Co
     return outermost
 
 
-def _kernels(trace: Trace, inside: Column) -> list[Row]:
+def _kernels(trace: Trace, ran: Column) -> list[Row]:
     found: list[Row] = []
-    for kind in (KERNEL, COPY, SET):
-        indices = trace.of(kind)
-        indices = indices[inside[indices] > 0]
+    for kind in ON_DEVICE:
+        indices = ran[trace.kind[ran] == kind]
         for identity in np.unique(trace.name[indices]).tolist():
             same = indices[trace.name[indices] == identity]
-            found.append(Row(trace.names[identity], kind, len(same), device_s=int(inside[same].sum()) / 1e9))
+            found.append(Row(trace.names[identity], kind, len(same), device_s=int(trace.duration_ns[same].sum()) / 1e9))
     return found

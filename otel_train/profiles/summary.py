@@ -24,6 +24,8 @@ class KeptRow:
     total_s: float
     device_s: float
     share: float
+    memory: int | None = None
+    """Bytes allocated less bytes freed, on the device where that happened, else on the host; None if not recorded."""
 
 
 def summary_of(analysis: Analysis) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def summary_of(analysis: Analysis) -> dict[str, Any]:
     table, device = analysis.table, analysis.device
     window_s = analysis.window_s
     operators = [
-        KeptRow(row.name, row.calls, row.self_s, row.total_s, row.device_s, row.window_s / window_s)
+        KeptRow(row.name, row.calls, row.self_s, row.total_s, row.device_s, row.window_s / window_s, row.memory)
         for row in table.rows
     ]
     attributes: dict[str, Any] = {
@@ -42,6 +44,8 @@ def summary_of(analysis: Analysis) -> dict[str, Any]:
             [NONE, 1, 0.0, 0.0, 0.0, _short(table.none_s / window_s)],
         ],
     }
+    if analysis.slowdown_s:
+        attributes[names.PROFILE_SLOWDOWN] = _short(analysis.slowdown_s)
     if device is not None:
         kernels = [
             KeptRow(row.name, row.calls, 0.0, 0.0, row.device_s, row.device_s / device.window_s)
@@ -75,12 +79,16 @@ def _first(rows: Sequence[KeptRow]) -> list[list[Any]]:
                 0.0,
                 sum(row.device_s for row in rest),
                 sum(row.share for row in rest),
+                None if rest[0].memory is None else sum(row.memory or 0 for row in rest),
             ),
         ]
     return [
-        [row.name, row.calls, *(_short(value) for value in (row.self_s, row.total_s, row.device_s, row.share))]
+        [
+            row.name, row.calls, *(_short(value) for value in (row.self_s, row.total_s, row.device_s, row.share)),
+            *([] if row.memory is None else [row.memory]),
+        ]
         for row in shown
-    ]
+    ]  # fmt: skip
 
 
 def _short(value: float) -> float:

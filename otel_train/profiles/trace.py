@@ -17,10 +17,12 @@ from otel_train.errors import OtelTrainError
 
 Column: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
-OPERATOR, ANNOTATION, RUNTIME, OVERHEAD, PYTHON, KERNEL, COPY, SET, MARK = range(9)
+OPERATOR, ANNOTATION, RUNTIME, OVERHEAD, PYTHON, KERNEL, COPY, SET, MARK, ALLOCATION = range(10)
 """``MARK`` is our own: a step or a phase, on the thread that is trained on."""
 OWN = "otel_train"
 """The category, and the process, of what we add to a trace."""
+USUAL_NS = "usual_ns"
+"""A key of what we add: how long the profiled steps would have taken without the profiler."""
 STEP_NAME, BLOCK_NAME = "step ", "block "
 """What the names of steps and blocks begin with there; a number, or a name, follows."""
 CATEGORIES = {
@@ -66,10 +68,12 @@ class Trace:
     link: Column
     """The operator's own id, and that of the operator that launched; 0 for none."""
     bytes: Column
-    """Of copies; -1 where it is not known."""
+    """Of copies; -1 where it is not known. Of an allocation; what is freed is negative."""
     shapes: dict[int, list[Any]] = field(default_factory=dict)
     """Of operators, by index, where they were recorded."""
     device_name: str | None = None
+    usual_ns: float | None = None
+    """How long the window's steps usually take, where whoever recorded the trace knew it."""
 
     def __len__(self) -> int:
         return len(self.start_ns)
@@ -123,7 +127,9 @@ def parse_trace(text: str, called: str = "the trace", pause: Callable[[], None] 
     if not columns.times_us:
         raise UnreadableTrace(f"{called} holds no operators and no kernels; {ALLOWED}")
     devices = head.get("deviceProperties") or [{}]
-    return columns.as_trace(int(head.get("baseTimeNanoseconds", 0)), devices[0].get("name"))
+    own = head.get(OWN)
+    usual_ns = own.get(USUAL_NS) if isinstance(own, dict) else None
+    return columns.as_trace(int(head.get("baseTimeNanoseconds", 0)), devices[0].get("name"), usual_ns)
 
 
 def _skip(text: str, at: int) -> int:
@@ -160,7 +166,9 @@ class _Columns:
 
     def add(self, event: dict[str, Any]) -> None:
         kind = CATEGORIES.get(event.get("cat", ""))
-        if event.get("ph") != "X" or kind is None:
+        if event.get("ph") == "i" and event.get("name") == "[memory]":
+            kind = ALLOCATION
+        elif event.get("ph") != "X" or kind is None:
             return
         more = event.get("args") or {}
         if kind == OPERATOR and more.get("Input Dims"):
@@ -172,12 +180,12 @@ class _Columns:
         self.whole.extend(
             (
                 self.identities.setdefault(name, len(self.identities)), kind, thread,
-                int(more.get("device", -1)) if kind in ON_DEVICE else -1, int(more.get("correlation", 0)),
-                int(more.get("External id", 0)), int(more.get("bytes", -1)),
+                _device_of(kind, more), int(more.get("correlation", 0)), int(more.get("External id", 0)),
+                int(more.get("Bytes" if kind == ALLOCATION else "bytes", -1)),
             )
         )  # fmt: skip
 
-    def as_trace(self, base_ns: int, device_name: str | None) -> Trace:
+    def as_trace(self, base_ns: int, device_name: str | None, usual_ns: float | None) -> Trace:
         whole = np.array(self.whole, np.int64).reshape(-1, 7).T
         name, kind, thread, device, correlation, link, size = whole
         start_us, took_us = np.array(self.times_us).reshape(-1, 2).T
@@ -188,8 +196,14 @@ class _Columns:
         return Trace(
             list(self.identities), name[order], kind[order], start_ns[order], end_ns[order], thread[order],
             device[order], correlation[order], link[order], size[order],
-            {places[index]: dims for index, dims in self.shapes.items()}, device_name,
+            {places[index]: dims for index, dims in self.shapes.items()}, device_name, usual_ns,
         )  # fmt: skip
+
+
+def _device_of(kind: int, more: dict[str, Any]) -> int:
+    if kind == ALLOCATION:
+        return int(more.get("Device Id", -1)) if more.get("Device Type") else -1  # type 0 is the host
+    return int(more.get("device", -1)) if kind in ON_DEVICE else -1
 
 
 def marked_steps(trace: Trace) -> Sequence[tuple[int, int]]:

@@ -26,6 +26,9 @@ def page(analysis: Analysis, title: str, rows: int, width: int) -> Iterator[Rend
     yield Text(title, style="bold")
     yield Panel(Text(sentence(analysis)), title="What bounds this step", title_align="left", border_style="yellow")
     yield _shares(analysis)
+    if analysis.slowdown_s:
+        slower, whole = text.seconds(analysis.slowdown_s), text.seconds(analysis.window_s)
+        yield Text(f"  The profiler itself took {slower} of the {whole}: they count in no share.", style="dim")
     facts = _facts(analysis)
     if facts.row_count:
         yield facts
@@ -80,34 +83,32 @@ def _shortened(name: str, width: int, columns_of_figures: int) -> str:
 
 
 def _operators(analysis: Analysis, rows: int, width: int) -> Table:
+    shown, rest = analysis.table.rows[:rows], analysis.table.rows[rows:]
     device = analysis.device is not None
-    extra: tuple[tuple[str, Justify], ...] = (("device", "right"),) if device else ()
+    memory = any(row.memory is not None for row in analysis.table.rows)
+    extra: list[tuple[str, Justify]] = [("device", "right")] if device else []
+    extra += [("memory", "right")] if memory else []
     table = columns(
         ("share", "right"), ("self", "right"), ("total", "right"), *extra, ("calls", "right"),
         title="Operators",
     )  # fmt: skip
-    window_s = analysis.window_s
-    for row in analysis.table.rows[:rows]:
-        on_device = [text.seconds(row.device_s) if row.device_s else text.MISSING] if device else []
-        share = row.window_s / window_s
-        table.add_row(
-            Text("  " + _shortened(row.name, width, 5 if device else 4)), text.percent(share),
-            text.seconds(row.self_s), text.seconds(row.total_s), *on_device, text.integer(row.calls),
-        )  # fmt: skip
-    rest = analysis.table.rows[rows:]
+
+    def add(name: str, style: str, window_s: float, own_s: float, some: Sequence[Row], calls: str, total: str) -> None:
+        device_s = sum(row.device_s for row in some)
+        on_device = [text.seconds(device_s) if device_s else text.MISSING] if device else []
+        held = sum(row.memory or 0 for row in some)
+        in_memory = [("-" if held < 0 else "") + text.size(abs(held)) if held else text.MISSING] if memory else []
+        share = text.percent(window_s / analysis.window_s)
+        table.add_row(Text(f"  {name}", style), share, text.seconds(own_s), total, *on_device, *in_memory, calls)
+
+    for row in shown:
+        name = _shortened(row.name, width, 4 + len(extra))
+        add(name, "", row.window_s, row.self_s, [row], text.integer(row.calls), text.seconds(row.total_s))
     if rest:
-        share = sum(row.window_s for row in rest) / window_s
-        own, calls = sum(row.self_s for row in rest), sum(row.calls for row in rest)
-        on_device = [text.seconds(sum(row.device_s for row in rest))] if device else []
-        table.add_row(
-            Text(f"  {text.plural(len(rest), 'other')}", style="dim"), text.percent(share), text.seconds(own),
-            text.MISSING, *on_device, text.integer(calls),
-        )  # fmt: skip
-    share = analysis.table.none_s / window_s
-    table.add_row(
-        Text("  in no operator: Python, waiting", style="dim"), text.percent(share),
-        text.seconds(analysis.table.none_s), text.MISSING, *([text.MISSING] if device else []), text.MISSING,
-    )  # fmt: skip
+        window_s, own_s, calls = (sum(getattr(row, key) for row in rest) for key in ("window_s", "self_s", "calls"))
+        add(text.plural(len(rest), "other"), "dim", window_s, own_s, rest, text.integer(calls), text.MISSING)
+    none_s = analysis.table.none_s
+    add("in no operator: Python, waiting", "dim", none_s, none_s, [], text.MISSING, text.MISSING)
     return table
 
 
@@ -187,6 +188,7 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
     """Everything, times in s; what is not known is null."""
     return {
         "window_s": analysis.window_s,
+        "slowdown_s": analysis.slowdown_s,
         "bound": analysis.bound,
         "sentence": sentence(analysis),
         "shares": analysis.shares,
@@ -204,5 +206,5 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
 def _row(row: Row) -> dict[str, Any]:
     return {
         "name": row.name, "calls": row.calls, "self_s": row.self_s, "total_s": row.total_s, "window_s": row.window_s,
-        "device_s": row.device_s,
+        "device_s": row.device_s, "memory": row.memory,
     }  # fmt: skip

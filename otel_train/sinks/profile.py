@@ -14,6 +14,7 @@ COLUMNS = (
     names.OPERATOR_TOTAL_TIME,
     names.OPERATOR_DEVICE_TIME,
     names.OPERATOR_SHARE,
+    names.OPERATOR_MEMORY,
 )
 """Of a row, in the order in which the log has it."""
 
@@ -31,6 +32,6 @@ def rows(event: Event) -> Iterator[tuple[str, dict[str, Any]]]:
     """The span's events, the largest first: name and attributes. A time of zero is left out."""
     for table, name in TABLES.items():
         for row in event.attributes.get(table, ()):
-            attributes = dict(zip(COLUMNS, row, strict=True))
+            attributes = dict(zip(COLUMNS, row, strict=False))  # the memory is not always recorded
             times = (names.OPERATOR_SELF_TIME, names.OPERATOR_TOTAL_TIME, names.OPERATOR_DEVICE_TIME)
             yield name, {key: value for key, value in attributes.items() if value or key not in times}
