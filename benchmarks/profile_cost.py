@@ -1,11 +1,11 @@
 """What profiling costs a training, by torch's profiler and by what otel_train does with it.
 
-    python benchmarks/profile_cost.py [--windows 1000] [--rounds 6] [--bare]
+    python benchmarks/profile_cost.py [--windows 1000] [--rounds 6] [--part NAME] [--bare]
 
-1. One step of a GPT of 24 layers: what the training thread pays from the end of the step (``stop()``, and what is ours
-   on top), the steps after it, and how long the event takes to come.
-2. Interleaved rounds of a small GPT, profiles off, on (``profile_every="auto"``, the default budget), off.
-3. So many windows one after the other: memory, and the step's time before the process's first window and after the
+1. ``stop``: a step of a GPT of 8 layers, and what the training thread pays from its end on (``stop()``, and what is
+   ours on top), the steps after it, and how long the event takes to come.
+2. ``interleaved``: rounds of a small GPT, profiles off, on (``profile_every="auto"``, the default budget), off.
+3. ``windows``: so many one after the other: memory, and the step's time before the process's first window and after the
    last. ``--bare``: only this, with torch's profiler alone, which keeps some memory itself, and on a GPU slows
    launches from its first window on.
 
@@ -171,22 +171,23 @@ def print_step(before: list[float], after: list[float]) -> None:
 
 
 def main() -> None:
-    """Print all three."""
+    """Print the parts that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--windows", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--bare", action="store_true")
+    parser.add_argument("--part", choices=("windows", "stop", "interleaved"), action="append", help="Default: all.")
     options = parser.parse_args()
     print(f"torch {torch.__version__} on {torch.cuda.get_device_name() if DEVICE == 'cuda' else 'the CPU'}")
-    if options.bare:
-        bare(options.windows)
-        return
-    print("windows:")
-    windows(options.windows)  # the first: nothing has been profiled in the process before it
-    print("the end of a profiled step:")
-    one_step()
-    print("interleaved:")
-    interleaved(options.rounds)
+    parts = {
+        "windows": lambda: (bare if options.bare else windows)(options.windows),  # first: nothing was profiled before
+        "stop": one_step,
+        "interleaved": lambda: interleaved(options.rounds),
+    }
+    for name, part in parts.items():
+        if name in (["windows"] if options.bare else options.part or parts):
+            print(f"{name}:")
+            part()
 
 
 if __name__ == "__main__":

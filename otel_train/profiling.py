@@ -54,6 +54,7 @@ class Profiling:
         self._recorder = recorder
         self._mine = settings.profile_ranks is None or rank in settings.profile_ranks
         self._schedule = Schedule(settings)
+        self._began_ns = recorder.clock()
         self._alerted_s = -math.inf
         self._profiler: TorchProfiler | None = None
         self._window: Window | None = None
@@ -157,7 +158,7 @@ class Profiling:
                 self._mark()
             return
         upcoming = state.number + 1
-        steps, reason = self._schedule.wanted(upcoming, state.epoch)
+        steps, reason = self._schedule.wanted(upcoming, state.epoch, self._recorder.clock() - self._began_ns)
         if steps and self._begin(Window(upcoming, reason, steps)):
             self._recorder.interrupted = self._interrupted
             self._mark()

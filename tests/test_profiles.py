@@ -321,7 +321,7 @@ def test_what_is_no_trace(tmp_path, text):
 
 
 def test_a_trace_of_torch(tmp_path):
-    """As ``export_chrome_trace`` writes it, packed or not: self times are ``key_averages()``'s within 1 %, memory too."""
+    """As ``export_chrome_trace`` writes it, packed: self times are ``key_averages()``'s within 1 %, memory its own."""
     model = torch.nn.TransformerEncoderLayer(64, 4, 128, batch_first=True)
     inputs = torch.randn(4, 16, 64)
     with torch.profiler.profile(record_shapes=True, with_flops=True, profile_memory=True) as profile:

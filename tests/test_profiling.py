@@ -25,6 +25,7 @@ from otel_train.settings import Settings
 from otel_train.testing import record
 
 LONGEST_S = 60
+HOUR_NS = 3_600_000_000_000
 
 
 @pytest.fixture(autouse=True)
@@ -480,12 +481,23 @@ def test_ranks_take_the_same_steps():
     quick, slow = (Schedule(Settings(profile_every="auto")) for _ in range(2))
     slow.spread(cost_ns=20e6, step_ns=5e6)  # 0.5 % of 800 steps
     assert (128, 1024) == (quick.every, slow.every)
-    chosen = [{step for step in range(5000) if each.wanted(step, 0)[0]} for each in (quick, slow)]
+    chosen = [{step for step in range(5000) if each.wanted(step, 0, HOUR_NS)[0]} for each in (quick, slow)]
     assert chosen[1] < chosen[0]
+
+
+def test_auto_earns_its_first_profile():
+    """0.2 s of it are half a percent of 40 s of training; without a budget it is taken at once."""
+    schedule, unbounded = (
+        Schedule(Settings(profile_every="auto")),
+        Schedule(Settings(profile_every="auto", overhead_budget=None)),
+    )
+    step_ns = 50_000_000
+    assert 896 == next(step for step in range(1, 5000) if schedule.wanted(step, 0, step * step_ns)[0])
+    assert 128 == next(step for step in range(1, 5000) if unbounded.wanted(step, 0, step * step_ns)[0])
 
 
 def test_a_step_of_some_epochs():
     """The first after its warm-up, once in each epoch that is named."""
     schedule = Schedule(Settings(profile_epochs=(1, 2)))
-    assert [10, 20] == [step for step in range(40) if schedule.wanted(step, step // 10)[0]]
+    assert [10, 20] == [step for step in range(40) if schedule.wanted(step, step // 10, 0)[0]]
     assert schedule.is_over(40)

@@ -9,6 +9,8 @@ WARM_UP_STEPS = 20
 """Of a run, and of an epoch: earlier steps compile and fill caches."""
 AUTO_EVERY = 128
 """``auto`` begins with one step in so many, and takes fewer where they cost too much."""
+FIRST_COST_NS = 200_000_000
+"""What the first profile of ``auto`` is taken to cost: it waits until the run has earned that."""
 BUDGET_SHARE = 0.5
 """The part of the budget that profiles may take."""
 
@@ -17,7 +19,9 @@ class Schedule:
     """Asked before each step, on the training thread. ``ask`` is for any other too."""
 
     def __init__(self, settings: Settings) -> None:
-        self.every = AUTO_EVERY if settings.profile_every == "auto" else int(settings.profile_every or 0)
+        self._earning = settings.profile_every == "auto"
+        """The first profile is still to be earned."""
+        self.every = AUTO_EVERY if self._earning else int(settings.profile_every or 0)
         """One step in so many; 0 for none. Grows where they cost too much."""
         self._steps = settings.profile_steps
         self._epochs = set(settings.profile_epochs)
@@ -37,8 +41,8 @@ class Schedule:
         later = any(last >= number for _, last in self._steps)
         return not (self.every or self._epochs or self._asked or later)
 
-    def wanted(self, number: int, epoch: int) -> tuple[int, str]:
-        """How many steps from this one on are to be profiled (0: none), and why."""
+    def wanted(self, number: int, epoch: int, trained_ns: int) -> tuple[int, str]:
+        """How many steps from this one on are to be profiled (0: none), and why. trained_ns: the run's time so far."""
         if self._asked is not None and number >= self._asked[0]:
             _, steps, reason = self._asked
             self._asked = None
@@ -46,7 +50,7 @@ class Schedule:
         for first, last in self._steps:
             if first <= number <= last:
                 return last - number + 1, SCHEDULED
-        if self.every and number % self.every == 0 and number >= WARM_UP_STEPS:
+        if self.every and number % self.every == 0 and number >= WARM_UP_STEPS and self._earned(trained_ns):
             return self._at_once, SCHEDULED
         if epoch != self._epoch[0]:
             self._epoch = epoch, number
@@ -54,6 +58,12 @@ class Schedule:
             self._epochs.discard(epoch)
             return self._at_once, SCHEDULED
         return 0, ""
+
+    def _earned(self, trained_ns: int) -> bool:
+        if self._earning and self._budget is not None:
+            self._earning = trained_ns * self._budget * BUDGET_SHARE < FIRST_COST_NS
+            return not self._earning
+        return True
 
     def spread(self, cost_ns: float, step_ns: float) -> None:
         """Profile so rarely that it stays within its part of the budget; by powers of two, so that ranks that cost more
