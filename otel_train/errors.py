@@ -5,6 +5,7 @@
     OtelTrainError
     ├── SettingsError         a setting is wrong: what was got, what is allowed, what to type
     ├── AlreadyInitialized    init() a second time, with other settings
+    ├── StackError            the local stack cannot be brought up: what is missing, and what to do
     └── RunLogError           a run on disk cannot be read
         ├── UnknownFormat     written by another version of the format
         └── RunNotFound       no such run, or an ambiguous prefix
@@ -23,6 +24,10 @@ class SettingsError(OtelTrainError, ValueError):
 
 class AlreadyInitialized(OtelTrainError, RuntimeError):
     """``init()`` was called again with other settings while a run was active."""
+
+
+class StackError(OtelTrainError):
+    """The local stack, or a part of it, cannot be had."""
 
 
 class RunLogError(OtelTrainError):
