@@ -185,3 +185,16 @@ def test_a_new_kind_phase_and_scalar_need_nothing(tmp_path):
     with sent(builder.log) as receiver:
         assert {"dl.perplexity", "dl.compile.duration"} <= set(by_name(receiver))
         assert ["unheard_of"] == [attributes(point)["dl.phase"] for point in receiver.points("dl.phase.duration")]
+
+
+def test_exemplars_are_kept_steps(tmp_path):
+    """Of each interval the slowest step that has a trace, by its ids: in the histogram, and among the spans sent."""
+    builder = LogBuilder(tmp_path, settings={"keep_every": 100})
+    for number in range(400):
+        builder.step(number, 500 * MS if number in (150, 250) else 100 * MS)
+    with sent(builder.log) as receiver:
+        exemplars = [exemplar for point in receiver.points("dl.step.duration") for exemplar in point.exemplars]
+        steps = {(span.trace_id, span.span_id): attributes(span) for span in receiver.spans if span.name == "dl.step"}
+    found = [(steps[each.trace_id, each.span_id]["dl.iteration"], round(each.as_double, 6)) for each in exemplars]
+    assert {(150, 0.5), (250, 0.5), (0, 0.1)} <= set(found)
+    assert len(found) == len(set(found))

@@ -229,8 +229,9 @@ class Exporter:
 
 def _sources(log: RankLog) -> dict[str, Source]:
     settings = log.identity.get("settings", {})
+    kept = settings.get("keep_every", "auto"), float(settings.get("slow_factor", 2.0))
     return {
-        TRACES: TraceSource(log, settings.get("keep_every", "auto"), float(settings.get("slow_factor", 2.0))),
-        METRICS: MetricSource(log, float(settings.get("metric_interval_s", 10.0))),
+        TRACES: TraceSource(log, *kept),
+        METRICS: MetricSource(log, float(settings.get("metric_interval_s", 10.0)), *kept),
         LOGS: LogSource(log),
     }

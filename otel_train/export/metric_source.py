@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from otel_train.derive.aggregate import Aggregate, add_event, add_gpu, add_rates, add_resources, add_scalars, add_steps
+from otel_train.derive.kept import Keeping
 from otel_train.export.batches import Batch, Cursor, EventReader, RowReader, position_of
+from otel_train.export.exemplars import ExemplarFinder
 from otel_train.runlog.ranklog import RankLog
 from otel_train.runlog.records import Records, SegmentReader
 from otel_train.sinks.metrics import PointSet
@@ -25,6 +27,8 @@ class MetricSource:
 
     log: RankLog
     interval_s: float
+    keep_every: int | str
+    slow_factor: float
 
     def batches(self, cursor: Cursor, final: bool) -> Iterator[Batch]:
         """Batches of ``PointSet``. An interval that is not over waits, unless this is the last call."""
@@ -40,6 +44,10 @@ class _Pass:
         self._end_ns = int(cursor.get("end_ns", log.anchor.monotonic_ns))
         self._total = Aggregate.from_json(cursor["total"]) if "total" in cursor else Aggregate()
         self._steps = _Stream(log.steps, int(cursor.get("steps", 0)), _step_ends)
+        keeping = Keeping(
+            source.keep_every, source.slow_factor, int(cursor.get("slow_slot", -1)), log.anchor.monotonic_ns
+        )
+        self._exemplars = ExemplarFinder(log, keeping, self._steps.ordinal)
         self._scalars = _Stream(log.scalars, int(cursor.get("scalars", 0)), lambda records: records["time_ns"])
         self._gpu = _Stream(log.gpu, int(cursor.get("gpu", 0)), lambda records: records["time_ns"])
         self._events = EventReader(log, position_of(cursor))
@@ -80,6 +88,7 @@ class _Pass:
         delta, last_ns = Aggregate(), self._end_ns
         for records in self._steps.take_until(boundary_ns):
             add_steps(delta, records, self._log.names("phase"))
+            self._exemplars.see(self._steps.ordinal, records)
             last_ns = max(last_ns, int(_step_ends(records)[-1]))
         for records in self._scalars.take_until(boundary_ns):
             add_scalars(delta, records, self._log.names("scalar"))
@@ -105,7 +114,10 @@ class _Pass:
         self._total.merge(delta)
         self._end_ns = end_ns
         to_unix_ns = self._log.anchor.to_unix_ns
-        return PointSet(delta, self._total.copy(), self._log.anchor.unix_ns, to_unix_ns(start_ns), to_unix_ns(end_ns))
+        return PointSet(
+            delta, self._total.copy(), self._log.anchor.unix_ns, to_unix_ns(start_ns), to_unix_ns(end_ns),
+            self._exemplars.take(),
+        )  # fmt: skip
 
     def _batch(self, sets: list[PointSet]) -> Batch:
         cursor = {
@@ -115,6 +127,7 @@ class _Pass:
             "events": [self._events.position.segment, self._events.position.offset],
             "resources": [self._rows.position.segment, self._rows.position.offset],
             "end_ns": self._end_ns,
+            "slow_slot": self._exemplars.keeping.last_slot,
             "total": self._total.to_json(),
         }
         return Batch(sets, cursor, self._steps.take_lost() + self._scalars.take_lost() + self._gpu.take_lost())

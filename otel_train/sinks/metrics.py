@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     Buckets,
@@ -20,6 +21,7 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.resources import Resource
 
+from otel_train import names
 from otel_train.derive.aggregate import Aggregate, Key, unit_of
 from otel_train.derive.histogram import Histogram
 from otel_train.sinks.readable import SCOPE
@@ -34,6 +36,12 @@ class PointSet:
     run_start_ns: int
     start_ns: int
     end_ns: int
+    exemplar: Exemplar | None = None
+    """Of the steps' durations: one of the stretch whose trace is kept."""
+
+
+STEPS: Key = (names.STEP_DURATION, ((names.MODE, "training"),))
+"""The series that has exemplars."""
 
 
 class UpDown:
@@ -55,7 +63,8 @@ class PointBuilder:
         for key, amount in told.sums.items():
             self._of(key, Sum).append(NumberDataPoint(dict(key[1]), start_ns, end_ns, amount))
         for key, histogram in told.histograms.items():
-            self._of(key, ExponentialHistogram).append(_histogram_point(key, histogram, start_ns, end_ns))
+            exemplars = [points.exemplar] if key == STEPS and points.exemplar is not None else []
+            self._of(key, ExponentialHistogram).append(_histogram_point(key, histogram, start_ns, end_ns, exemplars))
         for key, value in points.delta.gauges.items():
             self._of(key, Gauge).append(NumberDataPoint(dict(key[1]), start_ns, end_ns, value))
         for key, value in points.delta.parts.items():
@@ -102,7 +111,9 @@ def typical_values(histogram: Histogram, most: int) -> Iterator[float]:
         passed += count
 
 
-def _histogram_point(key: Key, histogram: Histogram, start_ns: int, end_ns: int) -> ExponentialHistogramDataPoint:
+def _histogram_point(
+    key: Key, histogram: Histogram, start_ns: int, end_ns: int, exemplars: list[Exemplar]
+) -> ExponentialHistogramDataPoint:
     return ExponentialHistogramDataPoint(
         attributes=dict(key[1]),
         start_time_unix_nano=start_ns,
@@ -116,4 +127,5 @@ def _histogram_point(key: Key, histogram: Histogram, start_ns: int, end_ns: int)
         flags=0,
         min=histogram.min,
         max=histogram.max,
+        exemplars=exemplars,
     )

@@ -1,0 +1,35 @@
+"""A rank that trains for so many steps, and goes on training until a file is there, if one is named."""
+
+import contextlib
+import os
+import sys
+import time
+from pathlib import Path
+
+import otel_train
+
+SLOW, FAILING = (int(os.environ.get(key, -1)) for key in ("SLOW_STEP", "FAILING_STEP"))
+
+
+def main() -> None:
+    """``training.py STEPS [FILE]``."""
+    count, until = int(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    with otel_train.init(exit_timeout_s=90, keep_every=1):
+        number = 0
+        while number < count or (until is not None and not until.exists()):
+            with contextlib.suppress(ZeroDivisionError), otel_train.trace_step(samples=4):
+                with otel_train.trace_phase("forward"):
+                    time.sleep(0.3 if number == SLOW else 0.002)
+                with otel_train.trace_phase("backward"):
+                    time.sleep(0.003)
+                if number == FAILING:
+                    raise ZeroDivisionError
+            otel_train.log(loss=1 / (number + 1))
+            if number == 5:
+                with otel_train.trace_checkpoint("model.pt"):
+                    time.sleep(0.01)
+            number += 1
+
+
+if __name__ == "__main__":
+    main()
