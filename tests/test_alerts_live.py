@@ -20,8 +20,8 @@ from otel_train.alerts.engine import Engine
 from otel_train.alerts.measures import MEASURES
 from otel_train.alerts.rules import Rule, built_in, rules_in_force
 from otel_train.alerts.watch import Alerts, Claims
+from otel_train.alerts.wording import condition
 from otel_train.cli import group
-from otel_train.cli.alerts import condition
 from otel_train.errors import SettingsError
 from otel_train.resource_names import series
 from otel_train.testing import FakeClock, record

@@ -27,14 +27,14 @@ def imports(path):
 
 ALLOWED = {
     "torch": ("hooks/", "samplers/", "integrations/"),
-    "psutil": ("samplers/",),
+    "psutil": ("samplers/", "stack/"),
     "pynvml": ("samplers/",),
     "opentelemetry": ("sinks/", "export/", "instrumentor"),
     "wrapt": ("instrumentation",),
     "pyarrow": ("tables",),
     "matplotlib": ("report/plot",),
-    "requests": ("alerts/notify/",),
-    "yaml": ("settings", "alerts/rules"),
+    "requests": ("alerts/notify/", "stack/"),
+    "yaml": ("settings", "alerts/rules", "alerts/prometheus"),
     "click": ("cli/",),
     "rich": ("report/", "cli/", "live"),
 }

@@ -23,6 +23,17 @@ def say(text: str, rule: Rule, label: str, value: float | None) -> str:
     return words.replace("GPU GPU-", "GPU-")  # NVIDIA's ids begin so
 
 
+def condition(rule: Rule) -> str:
+    """When a rule fires and is over."""
+    if rule.predicate is not None:
+        return f"its function says so for {duration(rule.for_s)}"
+    side = "above" if rule.above is not None else "below"
+    held = f" for {duration(rule.for_s)}" if rule.for_s else ""
+    threshold = 0.0 if rule.threshold is None else rule.threshold
+    clear = "" if rule.clear is None or rule.clear == threshold else f"; over at {figure(rule.clear, rule.measure)}"
+    return f"{rule.measure} {side} {figure(threshold, rule.measure)}{held}{clear}"
+
+
 def figure(value: float, measure: str) -> str:
     """A value in words, by its measure's unit: ``93 %``, ``82 °C``, ``1 h 20 min``."""
     unit = unit_of(measure) if measure else ""

@@ -30,11 +30,22 @@ def command() -> None:
 @rules_option
 def list_rules(file: Path | None) -> None:
     """List the rules in force."""
+    from otel_train.alerts.wording import condition
+
     rules = _rules(file)
     widest = max((len(rule.name) for rule in rules), default=0)
     for rule in rules:
         severity = click.style(f"{rule.severity:9}", fg=COLOURS[rule.severity])
         click.echo(f"{rule.name:{widest}}  {severity} {condition(rule)}{'' if rule.built_in else '  (own)'}")
+
+
+@command.command("prometheus")
+@rules_option
+def prometheus_rules(file: Path | None) -> None:
+    """Print the rules in force as a Prometheus rule file."""
+    from otel_train.alerts.prometheus import rule_file
+
+    click.echo(rule_file(_rules(file)), nl=False)
 
 
 @command.command("test")
@@ -90,19 +101,6 @@ def replay_run(wanted: str | None, file: Path | None, directory: Path | None) ->
             print_plainly(f"  rank {log.rank}, after {at}{step}: {rule.name} {state}. {text}", console)
     if not found:
         click.echo("  no rule fires")
-
-
-def condition(rule: "Rule") -> str:
-    """When a rule fires and is over, in words."""
-    from otel_train.alerts.wording import duration, figure
-
-    if rule.predicate is not None:
-        return f"its function says so for {duration(rule.for_s)}"
-    side = "above" if rule.above is not None else "below"
-    held = f" for {duration(rule.for_s)}" if rule.for_s else ""
-    threshold = 0.0 if rule.threshold is None else rule.threshold
-    clear = "" if rule.clear is None or rule.clear == threshold else f"; over at {figure(rule.clear, rule.measure)}"
-    return f"{rule.measure} {side} {figure(threshold, rule.measure)}{held}{clear}"
 
 
 def _rules(file: Path | None) -> "list[Rule]":

@@ -67,7 +67,7 @@ def up(directory: Path, offset: int, say: build.Say) -> None:
             _state(directory).write_text(json.dumps([asdict(process) for process in started], indent=1))
             _wait_ready(service, started[-1], directory)
             say(f"{service.name} is ready")
-    except BaseException:
+    except (StackError, OSError, KeyboardInterrupt):
         down(directory, say)
         raise
 

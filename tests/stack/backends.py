@@ -60,6 +60,10 @@ class Stack:
         """Another path of Prometheus' API."""
         return self._get(9090, path, **parameters)["data"]
 
+    def alertmanager(self):
+        """The alerts that it has."""
+        return self._get(9093, "/api/v2/alerts")
+
     def process(self, name):
         """One of its parts."""
         return next(each for each in native.processes(self.directory) if each.name == name)
