@@ -1,8 +1,8 @@
 """The rules as Prometheus has them: a rule file for the stack, or for any Prometheus that gets the metrics.
 
 A run judges itself, by what is usual for it and with all that its record holds; ``otel_train.alert.active`` says what
-fires. The alerting rules stand on that: one for each rule in force, so that there is one judge, and Prometheus says what
-the terminal says. Recording rules are the figures that dashboards and people ask for most.
+fires. The alerting rules stand on that, one for each rule in force: there is one judge, and Prometheus says what the
+terminal says. Recording rules are the figures that dashboards and people ask for most.
 """
 
 from collections.abc import Iterable

@@ -56,7 +56,7 @@ def build() -> Dashboard:
               says="What one takes on average. A save that the training does not wait for is its background."),
         chart("Evaluations", "s", (mean("dl.evaluation.duration", RUN), f"{{{{{RUN}}}}}"), says="What one takes."),
         chart("Alerts that fire", "none", (ACTIVE, "{{otel_train_alert_rule}}"), width=24,
-              says="1 for a rank on which the rule fires. What to do about it is on the terminal and in docs/alerts.md."),
+              says="1 for a rank on which the rule fires. What to do is on the terminal, and in docs/alerts.md."),
     ]  # fmt: skip
     return page("run", "Run", "How fast a run is, how steady, and what bounds it.",
                 [("Now", figures), ("Where the time goes", time), ("Training", training)])  # fmt: skip
