@@ -65,7 +65,12 @@ def build(names: "tuple[str, ...]" = BINARIES, say: Say = print) -> None:
     try:
         for module in MODULES:
             if any(name in lacking for name in module.binaries):
-                _timed(f"{' and '.join(module.binaries)} {module.shown}", module.minutes, say, partial(_module, module))
+                _timed(
+                    f"{' and '.join(module.binaries)} {module.shown}",
+                    module.minutes,
+                    say,
+                    partial(build_module, module),
+                )
         if COLLECTOR in lacking:
             _timed(f"{COLLECTOR} {BUILDER.shown}", COLLECTOR_MINUTES, say, _collector)
     finally:
@@ -79,7 +84,7 @@ def _timed(what: str, minutes: float, say: Say, make: Callable[[], None]) -> Non
     say(f"built {what} in {time.monotonic() - began:.0f} s")
 
 
-def _module(module: Module) -> None:
+def build_module(module: Module) -> None:
     """Its binaries, from a copy of its sources: Go installs no module that replaces others."""
     with tempfile.TemporaryDirectory(prefix="otel_train-") as scratch:
         sources = Path(scratch) / "sources"
