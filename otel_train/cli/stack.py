@@ -59,7 +59,7 @@ def down(volumes: bool, directory: Path | None) -> None:
         if volumes:
             shutil.rmtree(where / "data", ignore_errors=True)
             shutil.rmtree(where / "logs", ignore_errors=True)
-    elif (where / "docker-compose.yml").is_file() and (volumes or compose.running(where)):
+    elif (where / "docker-compose.yml").is_file() and (compose.running(where) or (volumes and compose.is_there())):
         compose.down(where, volumes)
     else:
         click.echo("nothing is running")
@@ -143,7 +143,8 @@ def _show(where: Path) -> bool:
             continue
         state = "down" if service.name not in running else "ready" if native.is_ready(service, offset) else "not ready"
         states.append(state)
-        table.add_row(service.name, Text(state, "green" if state == "ready" else "red"), service.page_url(offset) or "")
+        page = service.page_url(offset) if service.name in running else None
+        table.add_row(service.name, Text(state, "green" if state == "ready" else "red"), page or "")
     console = open_console()
     console.print(table)
     if "ready" in states:
@@ -151,5 +152,5 @@ def _show(where: Path) -> bool:
         for name, value in environment(offset).items():
             console.print(f"  export {name}={value}", soft_wrap=True, highlight=False)
     elif "down" in states and len(set(states)) == 1:
-        console.print("\nStart it: otel-train stack up, or without containers: otel-train stack up --native")
+        console.print("\nStart it: otel-train stack up (without containers: --native)")
     return set(states) == {"ready"}

@@ -14,19 +14,32 @@ READY_S = 300
 
 def command() -> list[str]:
     """The first way that works. Raises ``StackError`` that says what is missing."""
-    tried = []
-    for way in WAYS:
-        if shutil.which(way[0]) is None:
-            continue
-        done = subprocess.run([*way, "version"], capture_output=True, text=True)
-        if done.returncode == 0:
-            return list(way)
-        tried.append(f"{' '.join(way)}: {(done.stderr or done.stdout).strip().splitlines()[-1:] or ['no answer']}")
-    found = f" ({'; '.join(tried)})" if tried else ""
+    found, tried = _look()
+    if found is not None:
+        return found
+    answers = f" ({'; '.join(tried)})" if tried else ""
     raise StackError(
         "no container engine with compose was found: neither docker compose, docker-compose, podman compose nor "
-        f"podman-compose{found}. Install one, or run the stack without: otel-train stack up --native"
+        f"podman-compose{answers}. Install one, or run the stack without: otel-train stack up --native"
     )
+
+
+def is_there() -> bool:
+    """Is there an engine?"""
+    return _look()[0] is not None
+
+
+def _look() -> tuple[list[str] | None, list[str]]:
+    """The first way that works, and what those before it answered."""
+    tried: list[str] = []
+    for way in WAYS:
+        if shutil.which(way[0]) is not None:
+            done = subprocess.run([*way, "version"], capture_output=True, text=True)
+            if done.returncode == 0:
+                return list(way), tried
+            said = (done.stderr or done.stdout).strip().splitlines() or ["no answer"]
+            tried.append(f"{' '.join(way)} says: {said[0]}")
+    return None, tried
 
 
 def up(directory: Path) -> None:
@@ -40,12 +53,12 @@ def down(directory: Path, volumes: bool) -> None:
 
 
 def running(directory: Path) -> list[str]:
-    """The services whose containers run."""
-    if not any(shutil.which(way[0]) for way in WAYS):
+    """The services whose containers run; none where there is no engine."""
+    way, _ = _look()
+    if way is None:
         return []
-    done = subprocess.run(
-        [*command(), "ps", "--services", "--filter", "status=running"], cwd=directory, capture_output=True, text=True
-    )
+    asked = [*way, "ps", "--services", "--filter", "status=running"]
+    done = subprocess.run(asked, cwd=directory, capture_output=True, text=True)
     return done.stdout.split() if done.returncode == 0 else []
 
 
