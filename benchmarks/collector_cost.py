@@ -237,15 +237,15 @@ def main() -> None:
         "OTEL_TRAIN_TRACES": "127.0.0.1:27001", "OTEL_TRAIN_METRICS": "https://127.0.0.1:27002",
     }  # fmt: skip
     store = Collector(folder / "store.yaml", 27003, 27003)
-    agent = Collector(prepared("agent", folder, 21000), 29888, 34133, **identity,
+    agent = Collector(prepared("agent", folder, 11000), 19888, 24133, **identity,
                       OTEL_TRAIN_GATEWAY="127.0.0.1:27001", OTEL_TRAIN_QUEUE=str(folder / "q1"))  # fmt: skip
     plan = schedule(sent, options.ranks, 1, options.seconds)
-    drive("agent", agent, options.ranks, plan, address="http://127.0.0.1:25318")
+    drive("agent", agent, options.ranks, plan, address="http://127.0.0.1:15318")
     agent.end()
-    gateway = Collector(prepared("gateway", folder, 22000), 30888, 35133, **identity, **stores,
+    gateway = Collector(prepared("gateway", folder, 12000), 20888, 25133, **identity, **stores,
                         OTEL_TRAIN_QUEUE=str(folder / "q2"))  # fmt: skip
     plan = schedule(sent, options.gateway_ranks, A_NODE, options.seconds)
-    drive("gateway", gateway, options.gateway_ranks, plan, address="https://127.0.0.1:26318",
+    drive("gateway", gateway, options.gateway_ranks, plan, address="https://127.0.0.1:16318",
           verify=str(folder / "ca.crt"), headers={"Authorization": "Bearer secret"})  # fmt: skip
     gateway.end()
     store.end()

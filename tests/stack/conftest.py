@@ -26,8 +26,8 @@ def programs():
 
 @pytest.fixture(scope="session")
 def offset(worker_id):
-    """Of ports: each process of the tests has its own."""
-    return 20000 + 100 * int(worker_id.removeprefix("gw") if worker_id.startswith("gw") else 50)
+    """Of ports: each process of the tests has its own, all below those that connections are given (32768)."""
+    return 10000 + 100 * int(worker_id.removeprefix("gw") if worker_id.startswith("gw") else 7)
 
 
 @pytest.fixture(scope="session")

@@ -100,7 +100,7 @@ def test_from_agent_to_gateway_to_stores(collectors, offset, tmp_path, start_ran
     (folder / "door").write_text("for-agents\n")
     (folder / "store").write_text("for-stores\n")
     written = folder / "stored.json"
-    store, agent, gateway = offset + 30000, offset + 31000, offset + 32000
+    store, agent, gateway = offset + 1000, offset + 2000, offset + 3000
     identity = {"cert": folder / "tls.crt", "key": folder / "tls.key", "token": folder / "store"}
     (folder / "store.yaml").write_text(STORE.format(grpc=store, http=store + 1, path=written, **identity))
     collectors(folder / "store.yaml")
