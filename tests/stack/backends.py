@@ -8,7 +8,7 @@ import requests
 
 from otel_train.stack import native
 
-LONGEST_S = 60
+LONGEST_S = 120
 
 
 @dataclass(frozen=True)

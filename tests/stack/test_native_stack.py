@@ -2,6 +2,7 @@
 
 import os
 import time
+from itertools import pairwise
 
 import pytest
 from backends import until
@@ -11,6 +12,9 @@ from otel_train.runlog.runs import find_run
 from otel_train.stack import native
 
 STEPS = 40
+METRICS_S = 10
+AWAY_STEPS = int(os.environ.get("AWAY_STEPS", "400"))
+"""Steps while a part is away; 11000 are about a minute."""
 
 
 def record_of(tmp_path, run_id, rank=0):
@@ -101,7 +105,7 @@ def test_a_part_that_goes_and_comes_back(stack, start_ranks, tmp_path, part):
     native.stop(stack.process(part))
     log = record_of(tmp_path, run_id)
     before = log.steps.bounds()[1]
-    until(lambda: range(record_of(tmp_path, run_id).steps.bounds()[1]), before + 400)
+    until(lambda: range(record_of(tmp_path, run_id).steps.bounds()[1]), before + AWAY_STEPS)
     native.restart(part, stack.directory, stack.offset)
     over.touch()
     assert 0 == process.wait(120)
@@ -113,6 +117,9 @@ def test_a_part_that_goes_and_comes_back(stack, start_ranks, tmp_path, part):
     (series,) = stack.range_of(f'dl_step_count_total{{dl_run_id="{run_id}"}}', now - 120, now, 1)
     counts = [float(value) for _, value in series["values"]]
     assert counts == sorted(counts)
+    (raw,) = stack.ask("/api/v1/query", query=f'dl_step_count_total{{dl_run_id="{run_id}"}}[10m]')["result"]
+    times = [float(time_s) for time_s, _ in raw["values"]]
+    assert max((later - before for before, later in pairwise(times)), default=0) < 1.1 * METRICS_S
 
 
 def test_a_second_up_does_nothing(stack):
