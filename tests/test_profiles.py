@@ -197,6 +197,7 @@ def test_what_the_profiler_took_is_in_no_share():
     assert pytest.approx(1.0) == sum(analysis.shares.values())
     assert pytest.approx(5 / 10, rel=1e-3) == analyze(trace_of(*events), 0, 10_004_000).shares["compute"]
     assert 0.0 == analyze(trace, 0, 10_004_000, usual_ns=20_000_000).slowdown_s
+    assert analyze(trace_of(*events), 0, 10_004_000).slowdown_s is None
 
 
 def test_the_memory_of_operators():

@@ -58,15 +58,15 @@ class Analysis:
     table: Table
     device: DeviceTimes | None
     """None where nothing ran on a GPU."""
-    slowdown_s: float
-    """By how much the profiler made the window longer than its steps usually are; 0 where that is not known."""
+    slowdown_s: float | None
+    """By how much the profiler made the window longer than its steps usually are; None where that is not known."""
     shares: dict[str, float]
     """What each class takes of the window (the GPU's, where there is one) without the slowdown; they add up to 1."""
     waits: list[Wait]
     """Where the host waited for the GPU, the longest first."""
     flops: float | None
     mfu: float | None
-    """Of the device's peak; None where shapes or the device are not known."""
+    """Of the device's peak, over the window without the slowdown; None where shapes or the device are not known."""
 
     @property
     def bound(self) -> str:
@@ -108,34 +108,36 @@ def analyze(
     waited_s = spans.total_ns(spans.clip(data, start_ns, end_ns)) / 1e9
     slowdown_s = _slowdown(trace, start_ns, end_ns, trace.usual_ns if usual_ns is None else usual_ns)
     by_class = host_classes(table, waited_s) if device is None else device_classes(device)
+    times = _without(slowdown_s or 0.0, by_class)
+    total_s = sum(times.values()) or 1.0
     calculated = flops(trace, start_ns, end_ns)
     peak = peak_flops(trace.device_name)
-    mfu = calculated / device.window_s / peak if calculated and peak and device is not None else None
+    mfu = calculated / total_s / peak if calculated and peak and device is not None else None
     return Analysis(
-        (end_ns - start_ns) / 1e9, table, device, slowdown_s, _shares(by_class, slowdown_s),
+        (end_ns - start_ns) / 1e9, table, device, slowdown_s, {what: took / total_s for what, took in times.items()},
         waits(trace, start_ns, end_ns), calculated, mfu,
     )  # fmt: skip
 
 
-def _slowdown(trace: Trace, start_ns: int, end_ns: int, usual_ns: float | None) -> float:
+def _slowdown(trace: Trace, start_ns: int, end_ns: int, usual_ns: float | None) -> float | None:
     """In s: what is beyond the usual time, as far as the profiler can have done it."""
     if not usual_ns:
-        return 0.0
+        return None
     host = trace.of(OPERATOR, ANNOTATION, RUNTIME)
     events = int(((trace.start_ns[host] >= start_ns) & (trace.start_ns[host] < end_ns)).sum())
     most_ns = MOST_OF_A_WINDOW_NS + events * MOST_OF_AN_EVENT_NS
     return min(max(end_ns - start_ns - usual_ns, 0.0), most_ns) / 1e9
 
 
-def _shares(by_class: dict[str, float], slowdown_s: float) -> dict[str, float]:
+def _without(slowdown_s: float, by_class: dict[str, float]) -> dict[str, float]:
     """The profiler's time is the host's, between launches or operators, and after it waited for the GPU."""
     times, left_s = dict(by_class), slowdown_s
     for what in (LAUNCH, SYNCHRONISATION):
         off_s = min(times.get(what, 0.0), left_s)
-        times[what] = times.get(what, 0.0) - off_s
-        left_s -= off_s
-    total_s = sum(times.values()) or 1.0
-    return {what: times[what] / total_s for what in by_class}
+        if off_s:
+            times[what] -= off_s
+            left_s -= off_s
+    return times
 
 
 def data_waits(trace: Trace) -> Spans:
