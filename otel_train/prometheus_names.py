@@ -6,6 +6,7 @@ become underscores, the unit's name is appended unless it is there, counters end
 
 import re
 
+from otel_train import names
 from otel_train.derive.aggregate import unit_of
 from otel_train.resource_names import COUNTER, GAUGE, RESOURCES
 
@@ -40,4 +41,12 @@ def resource_name(name: str) -> str:
     return prometheus_name(name, RESOURCES[name].instrument)
 
 
-__all__ = ["COUNTER", "GAUGE", "HISTOGRAM", "escaped", "prometheus_name", "resource_name"]
+RUN, RANK, PHASE = escaped(names.RUN_ID), escaped(names.RANK), escaped(names.PHASE)
+"""Labels of our series."""
+TRAINING = f'{escaped(names.MODE)}="training"'
+DATA_WAIT = f'{PHASE}="data_wait"'
+
+__all__ = [
+    "COUNTER", "DATA_WAIT", "GAUGE", "HISTOGRAM", "PHASE", "RANK", "RUN", "TRAINING", "escaped", "prometheus_name",
+    "resource_name",
+]  # fmt: skip

@@ -11,19 +11,27 @@ from typing import Any
 from otel_train import names
 from otel_train.alerts.rules import Rule
 from otel_train.alerts.wording import condition
-from otel_train.prometheus_names import COUNTER, GAUGE, HISTOGRAM, escaped, prometheus_name
+from otel_train.prometheus_names import (
+    COUNTER,
+    DATA_WAIT,
+    GAUGE,
+    HISTOGRAM,
+    RANK,
+    RUN,
+    TRAINING,
+    escaped,
+    prometheus_name,
+)
 
-RUN, RANK, PHASE = escaped(names.RUN_ID), escaped(names.RANK), escaped(names.PHASE)
 BY = f"job, {RUN}, {RANK}"
 STEP = prometheus_name(names.STEP_DURATION, HISTOGRAM)
-TRAINING = f'{escaped(names.MODE)}="training"'
 PACE = "1m"
 
 MEASURES = {
     f"{RUN}:{STEP}:p50": f"histogram_quantile(0.5, sum by (job, {RUN}) (rate({STEP}{{{TRAINING}}}[{PACE}])))",
     f"{RUN}:{STEP}:p99": f"histogram_quantile(0.99, sum by (job, {RUN}) (rate({STEP}{{{TRAINING}}}[{PACE}])))",
     f"{RUN}_{RANK}:data_wait:ratio": (
-        f'sum by ({BY}) (rate({prometheus_name(names.PHASE_TIME, COUNTER)}{{{TRAINING}, {PHASE}="data_wait"}}[{PACE}]))'
+        f"sum by ({BY}) (rate({prometheus_name(names.PHASE_TIME, COUNTER)}{{{TRAINING}, {DATA_WAIT}}}[{PACE}]))"
         f" / sum by ({BY}) (histogram_sum(rate({STEP}{{{TRAINING}}}[{PACE}])))"
     ),
     f"{RUN}:{prometheus_name(names.SAMPLE_RATE, GAUGE)}:sum": (

@@ -39,7 +39,7 @@ def up(native: bool, offset: int, directory: Path | None) -> None:
     if native:
         plain.up(where, offset, lambda line: click.echo(line, err=True))
     else:
-        if plain.processes(where):
+        if any(process.running() for process in plain.processes(where)):
             raise click.ClickException("it runs as plain processes. First type: otel-train stack down")
         compose.up(where)
     _show(where)
@@ -57,8 +57,9 @@ def down(volumes: bool, directory: Path | None) -> None:
     if plain.processes(where):
         plain.down(where, lambda line: click.echo(line, err=True))
         if volumes:
-            shutil.rmtree(where / "data", ignore_errors=True)
-            shutil.rmtree(where / "logs", ignore_errors=True)
+            for stored in (where / "data", where / "logs"):
+                if stored.is_dir():
+                    shutil.rmtree(stored)
     elif (where / "docker-compose.yml").is_file() and (compose.running(where) or (volumes and compose.is_there())):
         compose.down(where, volumes)
     else:

@@ -87,10 +87,7 @@ def _timed(what: str, minutes: float, say: Say, make: Callable[[], None]) -> Non
 def build_module(module: Module) -> None:
     """Its binaries, from a copy of its sources: Go installs no module that replaces others."""
     with tempfile.TemporaryDirectory(prefix="otel_train-") as scratch:
-        sources = Path(scratch) / "sources"
-        shutil.copytree(_download(module), sources, copy_function=shutil.copyfile)
-        for path in [sources, *sources.rglob("*")]:
-            path.chmod(0o755 if path.is_dir() else 0o644)
+        sources = _copied(_download(module), Path(scratch) / "sources")
         for name in module.lacking:
             (sources / name).parent.mkdir(parents=True, exist_ok=True)
             (sources / name).touch()
@@ -111,16 +108,20 @@ def _download(module: Module) -> Path:
     return Path(answer["Dir"])
 
 
+def _copied(sources: Path, target: Path) -> Path:
+    """A copy that can be written to: Go's own cannot."""
+    shutil.copytree(sources, target, copy_function=shutil.copyfile)
+    for path in [target, *target.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return target
+
+
 def _collector() -> None:
     """Its main program is generated; all its modules are pinned by the shipped go.sum."""
     with tempfile.TemporaryDirectory(prefix="otel_train-") as scratch:
         work = Path(scratch)
         shutil.copy(collector_files() / "builder.yaml", work)
-        sources = work / "builder"
-        shutil.copytree(_download(BUILDER), sources, copy_function=shutil.copyfile)
-        for path in [sources, *sources.rglob("*")]:
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        _go(["build", "-o", str(work / "generate"), "."], sources)
+        _go(["build", "-o", str(work / "generate"), "."], _copied(_download(BUILDER), work / "builder"))
         _run([str(work / "generate"), "--config=builder.yaml", "--skip-compilation", "--skip-get-modules"], work)
         for name in ("go.mod", "go.sum"):
             shutil.copy(collector_files() / name, work / "generated")

@@ -1,5 +1,6 @@
 """The stack as plain processes on loopback, which outlive the command that started them."""
 
+import contextlib
 import json
 import os
 import signal
@@ -83,21 +84,25 @@ def down(directory: Path, say: build.Say) -> None:
 
 def stop(process: Process) -> None:
     """Ask it to end, and end it after ``GONE_S``."""
-    os.kill(process.pid, signal.SIGTERM)
+    _send(process, signal.SIGTERM)
     until = time.monotonic() + GONE_S
     while process.running():
         _reap(process.pid)
         if time.monotonic() > until:
-            os.kill(process.pid, signal.SIGKILL)
+            _send(process, signal.SIGKILL)
         time.sleep(LOOK_S)
+
+
+def _send(process: Process, which: signal.Signals) -> None:
+    """To the process, unless it has ended by itself meanwhile."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, which)
 
 
 def _reap(pid: int) -> None:
     """Where it is a child of this very process."""
-    try:
+    with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return
 
 
 def restart(name: str, directory: Path, offset: int) -> Process:

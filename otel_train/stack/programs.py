@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -22,7 +22,7 @@ class Module:
     minutes: float
     """What building it takes on two cores, with nothing cached."""
     tags: tuple[str, ...] = ()
-    lacking: tuple[str, ...] = field(default=())
+    lacking: tuple[str, ...] = ()
     """Empty files that its sources embed and the module lacks: a web page's."""
 
 

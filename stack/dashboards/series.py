@@ -1,11 +1,20 @@
 """PromQL of otel_train's metrics, for the runs and ranks that are chosen above a dashboard."""
 
 from otel_train import names
-from otel_train.prometheus_names import COUNTER, GAUGE, HISTOGRAM, escaped, prometheus_name, resource_name
+from otel_train.prometheus_names import (
+    COUNTER,
+    DATA_WAIT,
+    GAUGE,
+    HISTOGRAM,
+    PHASE,
+    RANK,
+    RUN,
+    TRAINING,
+    prometheus_name,
+    resource_name,
+)
 
-RUN, RANK, PHASE = escaped(names.RUN_ID), escaped(names.RANK), escaped(names.PHASE)
 CHOSEN = f'{RUN}=~"$run", {RANK}=~"$rank"'
-TRAINING = f'{escaped(names.MODE)}="training"'
 PACE = "$__rate_interval"
 
 
@@ -20,14 +29,13 @@ def gauge(name: str, *more: str) -> str:
 
 
 def resource(name: str, *more: str) -> str:
-    """A resource's last value, or its counter."""
+    """A resource's last value."""
     return resource_name(name) + where(*more)
 
 
 def rate(name: str, *more: str) -> str:
     """A counter's rise a second."""
-    series = resource(name, *more) if name.startswith(("hw.", "system.", "process.")) else counter(name, *more)
-    return f"rate({series}[{PACE}])"
+    return f"rate({counter(name, *more)}[{PACE}])"
 
 
 def counter(name: str, *more: str) -> str:
@@ -57,7 +65,7 @@ def of_step_time(spent: str, by: str) -> str:
 
 
 DATA_WAIT_SHARE = of_step_time(
-    f"sum by ({RUN}, {RANK}) ({rate(names.PHASE_TIME, TRAINING, PHASE + '=' + chr(34) + 'data_wait' + chr(34))})",
+    f"sum by ({RUN}, {RANK}) ({rate(names.PHASE_TIME, TRAINING, DATA_WAIT)})",
     f"{RUN}, {RANK}",
 )
 PHASE_SHARES = of_step_time(f"sum by ({RUN}, {PHASE}) ({rate(names.PHASE_TIME, TRAINING)})", RUN)

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -130,4 +131,6 @@ def test_versions_are_those_of_the_compose_file():
     images = {name: service["image"].rpartition(":")[2].lstrip("v") for name, service in services.items()}
     built = {module.path.rpartition("/")[2]: module.shown for module in MODULES}
     assert BUILDER.shown == images["otel-collector"]
+    for path in (STACK.parent / "deploy" / "kubernetes").glob("*.yaml"):
+        assert set(re.findall(r"opentelemetry-collector-contrib:(\S+)", path.read_text())) <= {BUILDER.shown}
     assert built == {name: images[name] for name in built}

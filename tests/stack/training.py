@@ -8,7 +8,7 @@ from pathlib import Path
 
 import otel_train
 
-SLOW, FAILING = (int(os.environ.get(key, -1)) for key in ("SLOW_STEP", "FAILING_STEP"))
+SLOW, FAILING, NAN = (int(os.environ.get(key, -1)) for key in ("SLOW_STEP", "FAILING_STEP", "NAN_STEP"))
 
 
 def slow_data():
@@ -34,7 +34,7 @@ def main() -> None:
                     time.sleep(0.003)
                 if number == FAILING:
                     raise ZeroDivisionError
-            otel_train.log(loss=1 / (number + 1))
+            otel_train.log(loss=float("nan") if number == NAN else 1 / (number + 1))
             if number == 5:
                 with otel_train.trace_checkpoint("model.pt"):
                     time.sleep(0.01)
