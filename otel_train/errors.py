@@ -6,6 +6,7 @@
     ├── SettingsError         a setting is wrong: what was got, what is allowed, what to type
     ├── AlreadyInitialized    init() a second time, with other settings
     ├── StackError            the local stack cannot be brought up: what is missing, and what to do
+    ├── UnknownMeasure        no measure has that name: which come near
     └── RunLogError           a run on disk cannot be read
         ├── UnknownFormat     written by another version of the format
         └── RunNotFound       no such run, or an ambiguous prefix
@@ -28,6 +29,10 @@ class AlreadyInitialized(OtelTrainError, RuntimeError):
 
 class StackError(OtelTrainError):
     """The local stack, or a part of it, cannot be had."""
+
+
+class UnknownMeasure(OtelTrainError, LookupError):
+    """No measure of the catalogue has that name."""
 
 
 class RunLogError(OtelTrainError):
