@@ -47,7 +47,7 @@ def figure(title: str, unit: str, expression: str, says: str, decimals: int = 1)
 def heat(title: str, unit: str, expression: str, says: str) -> heatmap.Panel:
     """A native histogram over time."""
     panel = heatmap.Panel().title(title).description(says).unit(unit).datasource(PROMETHEUS).span(12).height(HEIGHT)
-    panel = panel.calculate(False).show_tooltip()
+    panel = panel.calculate(False).tooltip(heatmap.HeatmapTooltip().mode(look.TooltipDisplayMode.SINGLE))
     return panel.with_target(_query(expression, "", 0).range().format(PromQueryFormat.HEATMAP))
 
 
