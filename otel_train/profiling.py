@@ -178,6 +178,7 @@ class Profiling:
         if hindrance is not None:
             guard.warn_once(f"profile {hindrance}", "otel_train leaves out a profile: %s", hindrance)
             return False
+        window.spans = self._settings.profile_spans
         began_ns = self._recorder.clock()
         profiler.start()
         window.began_ns, window.epoch = self._recorder.clock(), self._recorder.state.epoch

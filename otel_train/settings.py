@@ -119,6 +119,12 @@ class Settings:
     profile_memory: bool = setting(
         False, flag, "OTEL_TRAIN_PROFILE_MEMORY", "With the memory that each operator allocates and frees."
     )
+    profile_spans: bool = setting(
+        False,
+        flag,
+        "OTEL_TRAIN_PROFILE_SPANS",
+        "With the outermost operators as spans, under their phases.",
+    )
     profile_on_alert: bool = setting(
         True,
         flag,

@@ -15,6 +15,7 @@ from otel_train.profiles.analysis import analyze, window_of
 from otel_train.profiles.compare import operator_changes
 from otel_train.profiles.device import device_times
 from otel_train.profiles.operators import tabulate
+from otel_train.profiles.outermost import outermost
 from otel_train.profiles.peaks import peak_flops
 from otel_train.profiles.trace import COPY, KERNEL, UnreadableTrace, parse_trace, read_trace
 
@@ -217,6 +218,21 @@ def test_the_memory_of_operators():
     }
     assert {"aten::linear": 0, "aten::addmm": 0, "aten::add": 1 << 40} == rows
     assert {None} == {row.memory for row in tabulate(trace_of(*operators), 0, 100_000).rows}
+
+
+def test_the_outermost_operators():
+    """Those that no other called, of each thread; the longest, where there are too many."""
+    events = [event("a", 0, 100), event("b", 10, 30), event("c", 100, 5), event("d", 50, 60, thread=2)]
+    calls, left_out = outermost(trace_of(*events, event("e", 190, 20)), 0, 200_000)
+    assert [("a", 0, 100_000), ("d", 50_000, 110_000), ("c", 100_000, 105_000)] == [
+        (call.name, call.start_ns, call.end_ns) for call in calls
+    ]
+    assert 0 == left_out
+    many = [event("long" if number % 2 else "short", 10 * number, 1 + number % 2) for number in range(600)]
+    calls, left_out = outermost(trace_of(*many), 0, 6_000_000)
+    assert (256, 344) == (len(calls), left_out)
+    assert {"long"} == {call.name for call in calls}
+    assert ([], 0) == outermost(trace_of(*events), 300_000, 400_000)
 
 
 @pytest.mark.parametrize(

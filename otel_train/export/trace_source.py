@@ -149,6 +149,8 @@ class _Pass:
         if event.duration_ns is not None:
             self._interval.used = True
             self._spans.append(self._maker.event(event, position, self._interval.index))
+            if event.kind == names.PROFILE:
+                self._spans += self._maker.operators(event, position)
             if is_boundary(event):
                 self._count_until(event.end_ns)
                 self._end_intervals(self._interval.close(event.end_ns))

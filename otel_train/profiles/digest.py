@@ -13,8 +13,9 @@ from otel_train import guard, names
 from otel_train.derive.phases import phase_name
 from otel_train.profiles import spans
 from otel_train.profiles.analysis import analyze
+from otel_train.profiles.outermost import outermost
 from otel_train.profiles.summary import summary_of
-from otel_train.profiles.trace import BLOCK_NAME, OWN, STEP_NAME, USUAL_NS, parse_trace
+from otel_train.profiles.trace import BLOCK_NAME, OWN, STEP_NAME, USUAL_NS, Trace, parse_trace
 from otel_train.profiles.window import Window
 from otel_train.runlog.events import Event
 from otel_train.runlog.layout import DATA_WAIT, EVALUATION, MISSING, PROFILED, PROFILES
@@ -57,6 +58,8 @@ def digest(
     without_ns = usual_ns * len(records) if window.name is None else None
     analysis = analyze(trace, anchor.to_unix_ns(start_ns), anchor.to_unix_ns(end_ns), waits, thread, pause, without_ns)
     attributes = summary_of(analysis)
+    if window.spans:
+        attributes |= spans_of(trace, records, start_ns, end_ns, log)
     if folder is not None:
         marks = [(f"{BLOCK_NAME}{window.name}", start_ns, end_ns)] if window.name is not None else []
         marks += marks_of(records, names_of)
@@ -71,6 +74,33 @@ def digest(
         step, epoch = int(records["step"][0]), int(records["epoch"][0])
     attributes |= {names.EPOCH_NUMBER: epoch} if epoch != MISSING else {}
     return Event(names.PROFILE, start_ns, end_ns - start_ns, step=step, attributes=attributes), usual_ns
+
+
+def spans_of(trace: Trace, records: Records, start_ns: int, end_ns: int, log: RankLog) -> dict[str, Any]:
+    """The outermost operators as rows of ``names.PROFILE_SPANS``, and how many were left out."""
+    to_unix = log.anchor.to_unix_ns
+    origin = to_unix(start_ns)
+    calls, left_out = outermost(trace, origin, to_unix(end_ns))
+    rows = []
+    for call in calls:
+        step, slot = place_of(records, call.start_ns - origin + start_ns)
+        rows.append([call.name, (call.start_ns - origin) / 1e9, (call.end_ns - call.start_ns) / 1e9, step, slot])
+    return {names.PROFILE_SPANS: rows, names.PROFILE_SPANS_LEFT_OUT: left_out}
+
+
+def place_of(records: Records, moment_ns: int) -> tuple[int | None, int]:
+    """The step in which a moment of the rank's clock lies, and the innermost phase: its slot in the record and 1."""
+    for record in records:
+        since = moment_ns - int(record["start_ns"])
+        if 0 <= since < int(record["duration_ns"]):
+            slots = record["phases"][: int(record["phase_count"])].tolist()
+            around = [
+                (depth, slot + 1)
+                for slot, (_, depth, _, start, took) in enumerate(slots)
+                if start <= since < start + took
+            ]
+            return int(record["step"]), max(around, default=(0, 0))[1]
+    return None, 0
 
 
 def file_name(window: Window) -> str:

@@ -9,6 +9,7 @@ what is left is Python, or waiting.
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +49,8 @@ class Row:
     """Of what it launched itself on the device; of a kernel its own time."""
     memory: int | None = None
     """Bytes that it allocated itself less those that it freed, on the device if any were there, else on the host."""
+    shapes: str | None = None
+    """The shapes of its inputs in the calls that took most of its own time; None where none were recorded."""
 
 
 @dataclass(frozen=True)
@@ -193,16 +196,37 @@ def _rows(
     *sums, memory = (np.bincount(which, value[host], len(keys)) for value in values)
     total = np.bincount(which, np.where(_outermost(trace, host, threads, which), inside[host], 0), len(keys))
     known = len(trace.of(ALLOCATION)) > 0
+    shapes = _shapes(trace, host, which, values[0])
     return [
         Row(
             trace.names[name], kind, count, own / 1e9, whole / 1e9, of_window / 1e9, launched / 1e9,
-            round(held) if known else None,
+            round(held) if known else None, shapes.get(group),
         )
-        for (name, kind), count, own, whole, of_window, launched, held in zip(
+        for group, ((name, kind), count, own, whole, of_window, launched, held) in enumerate(zip(
             keys.tolist(), calls.tolist(), sums[0].tolist(), total.tolist(), sums[1].tolist(), sums[2].tolist(),
             memory.tolist(), strict=True,
-        )
+        ))
     ]  # fmt: skip
+
+
+def _shapes(trace: Trace, host: Column, which: Column, self_ns: Column) -> dict[int, str]:
+    """By group of ``which``: the inputs' shapes that its calls spent most of their own time on."""
+    spent: dict[int, dict[str, int]] = {}
+    for index, group in zip(host.tolist(), which.tolist(), strict=True):
+        if index in trace.shapes:
+            times = spent.setdefault(group, {})
+            written = _written(trace.shapes[index])
+            times[written] = times.get(written, 0) + int(self_ns[index])
+    return {group: max(times, key=lambda written: times[written]) for group, times in spent.items()}
+
+
+def _written(dimensions: list[Any]) -> str:
+    """``8x256 256x256``: a scalar is nothing, of a list of tensors each is written."""
+    parts = []
+    for each in dimensions:
+        nested = each and isinstance(each[0], list)
+        parts += [f"({_written(each)})"] if nested else ["x".join(map(str, each))] if each else []
+    return " ".join(parts)
 
 
 def _outermost(trace: Trace, host: Column, threads: Column, which: Column) -> Column:

@@ -26,6 +26,8 @@ class KeptRow:
     share: float
     memory: int | None = None
     """Bytes allocated less bytes freed, on the device where that happened, else on the host; None if not recorded."""
+    shapes: str | None = None
+    """Of the inputs, in the calls that took most; None if not recorded."""
 
 
 def summary_of(analysis: Analysis) -> dict[str, Any]:
@@ -33,9 +35,11 @@ def summary_of(analysis: Analysis) -> dict[str, Any]:
     table, device = analysis.table, analysis.device
     window_s = analysis.window_s
     operators = [
-        KeptRow(row.name, row.calls, row.self_s, row.total_s, row.device_s, row.window_s / window_s, row.memory)
+        KeptRow(
+            row.name, row.calls, row.self_s, row.total_s, row.device_s, row.window_s / window_s, row.memory, row.shapes
+        )
         for row in table.rows
-    ]
+    ]  # fmt: skip
     attributes: dict[str, Any] = {
         names.PROFILE_BOUND: analysis.bound,
         names.PROFILE_SHARES: {what: _short(share) for what, share in analysis.shares.items() if share},
@@ -85,7 +89,8 @@ def _first(rows: Sequence[KeptRow]) -> list[list[Any]]:
     return [
         [
             row.name, row.calls, *(_short(value) for value in (row.self_s, row.total_s, row.device_s, row.share)),
-            *([] if row.memory is None else [row.memory]),
+            *([] if row.memory is None and row.shapes is None else [row.memory]),
+            *([] if row.shapes is None else [row.shapes]),
         ]
         for row in shown
     ]  # fmt: skip

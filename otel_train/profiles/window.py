@@ -23,3 +23,5 @@ class Window:
     """What starting and stopping took."""
     steps: int = 0
     """Steps seen."""
+    spans: bool = False
+    """Whether its outermost operators become spans."""

@@ -129,6 +129,25 @@ class SpanMaker:
             events=tuple((name, start_ns, attributes) for name, attributes in profile.rows(event)),
         )
 
+    def operators(self, event: Event, position: Position) -> Iterator[SpanData]:
+        """The operators of a profile that have spans of their own: under their phase, their step, or the block."""
+        if event.step is None or names.PROFILE_SPANS not in event.attributes:
+            return
+        epoch, profile_span = event.attributes.get(names.EPOCH_NUMBER), self._profile(event, event.step, position)
+        for number, (name, after_s, took_s, step, slot) in enumerate(event.attributes[names.PROFILE_SPANS]):
+            which = (event.step if step is None else step, epoch, False)
+            trace = ids.step_trace_id(self.run_id, *which)
+            parent = (trace, ids.step_span_id(self.run_id, self.rank, *which, slot))
+            start_ns = profile_span.start_ns + round(after_s * 1e9)
+            yield SpanData(
+                name,
+                (trace, ids.span_id(self.run_id, self.rank, "operator", position.segment, position.offset, number)),
+                profile_span.ids if step is None else parent,
+                start_ns,
+                start_ns + round(took_s * 1e9),
+                {names.ITERATION: which[0]},
+            )
+
     def interval(self, closed: Closed, happened: Iterable[Event] = ()) -> SpanData:
         """The root of an interval that is over, linked to the one before, with what happened in it."""
         before = () if closed.index == START_UP else (self.interval_ids(closed.index - 1),)
