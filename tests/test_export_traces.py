@@ -243,3 +243,22 @@ def test_slow_steps_that_the_limit_left_out_are_counted(tmp_path):
         (interval,) = named(receiver.spans, "dl.interval")
         slow = [span for span in named(receiver.spans, "dl.step") if attributes(span)["dl.step.kept"] == "slow"]
     assert (1, 4) == (len(slow), attributes(interval)["otel_train.slow_steps.suppressed"])
+
+
+def test_what_has_no_duration_is_an_event_of_its_interval(tmp_path):
+    """A loss that is no number, an alert, memory that ran out: in the interval in which it happened, with its step."""
+    builder = LogBuilder(tmp_path, settings={"keep_every": 1000})
+    builder.step(0, SECOND)
+    builder.event("nonfinite", SECOND, step=0, attributes={"dl.scalar.name": "loss"})
+    builder.event("checkpoint", SECOND, SECOND)
+    builder.step(1, SECOND, start_ns=2 * SECOND)
+    builder.event("out_of_memory", 3 * SECOND, step=1)
+    builder.event("alert", 3 * SECOND, attributes={"otel_train.alert.rule": "oom"})
+    with sent(builder.log) as receiver:
+        intervals = named(receiver.spans, "dl.interval")
+        told = [[event.name for event in span.events] for span in intervals]
+        first = intervals[0].events[0]
+    assert [["dl.nonfinite"], ["dl.out_of_memory", "otel_train.alert"]] == told
+    assert {"dl.scalar.name": "loss", "dl.iteration": 0} == {
+        each.key: each.value.string_value or each.value.int_value for each in first.attributes
+    }

@@ -22,8 +22,10 @@ MOST_SPANS = 512
 MOST_ERRORS = 64
 """Errors remembered until their step is over."""
 
-MOST_ALERTS = 100
-"""Alerts remembered until their interval is over: a span has at most 128 events."""
+MOST_HAPPENED = 100
+"""Events remembered until their interval is over: a span has at most 128 of them."""
+HAPPENINGS = frozenset({names.ALERT, names.NONFINITE, names.OUT_OF_MEMORY, names.LEVEL})
+"""What has no duration, is rare, and is told as an event of the interval's span."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class _Pass:
         self._interval = Interval(**cursor.get("interval", {"index": START_UP, "start_ns": _began_ns(log)}))
         self._seen_ns = int(cursor.get("seen_ns", self._interval.start_ns))
         self._errors = [Event(**error) for error in cursor.get("errors", ())]
-        self._alerts = [Event(**alert) for alert in cursor.get("alerts", ())]
+        self._happened = [Event(**event) for event in cursor.get("happened", ())]
         self._slot = int(cursor.get("slow_slot", -1))
         self._keeping = Keeping(source.keep_every, source.slow_factor, self._slot, log.anchor.monotonic_ns)
         self._maker = SpanMaker(log.run_id, log.rank, log.anchor)
@@ -156,9 +158,9 @@ class _Pass:
                 self._end_intervals(self._interval.close(event.end_ns))
         elif event.kind == names.ERROR:
             self._errors = [*self._errors, event][-MOST_ERRORS:]
-        elif event.kind == names.ALERT:
+        elif event.kind in HAPPENINGS:
             self._interval.used = True
-            self._alerts = [*self._alerts, event][-MOST_ALERTS:]
+            self._happened = [*self._happened, event][-MOST_HAPPENED:]
 
     def _errors_in(self, record: Any) -> Iterable[Event]:
         start_ns, end_ns = int(record["start_ns"]), int(record["start_ns"] + record["duration_ns"])
@@ -172,10 +174,10 @@ class _Pass:
         self._end_intervals(self._interval.close(end_ns))
 
     def _end_intervals(self, closed: Iterable[Closed]) -> None:
-        """Their spans, each with the alerts that came before its end."""
+        """Their spans, each with what happened before its end."""
         for interval in closed:
-            happened = [alert for alert in self._alerts if alert.start_ns <= interval.end_ns]
-            self._alerts = [alert for alert in self._alerts if alert.start_ns > interval.end_ns]
+            happened = [event for event in self._happened if event.start_ns <= interval.end_ns]
+            self._happened = [event for event in self._happened if event.start_ns > interval.end_ns]
             self._spans.append(self._maker.interval(interval, happened))
 
     def _when_full(self) -> Iterator[Batch]:
@@ -194,7 +196,7 @@ class _Pass:
             "interval": dict(vars(self._interval)),
             "seen_ns": self._seen_ns,
             "errors": [vars(error) for error in self._errors],
-            "alerts": [vars(alert) for alert in self._alerts],
+            "happened": [vars(event) for event in self._happened],
             "slow_slot": self._slot,
         }
 
