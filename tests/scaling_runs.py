@@ -6,6 +6,7 @@ from typing import Any
 
 from log_builder import MS, LogBuilder
 
+from otel_train import names
 from otel_train.derive.summary import RunSummary, summarize_run
 from otel_train.runlog.runs import Run
 
@@ -21,14 +22,22 @@ def build_ranks(
     ranks: Sequence[Callable[[int], Phases]],
     samples: int | None = 32,
     steps: int = 40,
+    pauses: Mapping[tuple[int, int], float] | None = None,
     **identity: Any,
 ) -> RunSummary:
-    """A run with a rank for each function, which gives the phases of the step of that number."""
+    """A run with a rank for each function, which gives the phases of the step of that number.
+
+    ``pauses`` are checkpoints, in ms, by rank and the step that they follow.
+    """
     told = {"world_size": len(ranks), "hardware": CPU, "end": {"unix_ns": 1}, "service_name": "train"} | identity
     for rank, phases_of in enumerate(ranks):
         builder = LogBuilder(directory, run_id, rank, monotonic_ns=rank * 10**13, **told)
         for number in range(steps):
             write_step(builder, number, phases_of(number), samples)
+            pause = round((pauses or {}).get((rank, number), 0) * MS)
+            if pause:
+                builder.event(names.CHECKPOINT, builder.end_ns, pause, attributes={names.CHECKPOINT_KIND: "save"})
+                builder.end_ns += pause
     return summarize_run(Run(directory / run_id))
 
 

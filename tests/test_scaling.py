@@ -1,9 +1,25 @@
 """Scaling: efficiency, where the lost time went, strong and weak told apart, and what is refused."""
 
-import pytest
-from scaling_runs import build_ranks
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
-from otel_train.derive.scaling import scaling_efficiency
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from scaling_runs import CPU, build_ranks
+
+from otel_train.cli import group
+from otel_train.derive.scaling import ALL_PARTS, NEITHER, SAMPLES, kind_of, lost_time, scaling, scaling_efficiency
+from otel_train.derive.scaling_law import STRONG, WEAK
+from otel_train.derive.steady import Steady
+from otel_train.derive.summary import summarize_run
+from otel_train.errors import NotComparable
+from otel_train.runlog.runs import find_run
 
 ALONE = {"data_wait": 1, "forward": 4, "backward": 8, "optimizer": 1}
 
@@ -16,6 +32,11 @@ def always(**phases):
 def one_rank(directory, **identity):
     """14 ms a step of 32 samples."""
     return build_ranks(directory, "one", [always(**ALONE)], **identity)
+
+
+def lost_ms(found):
+    """Where a step of the largest run loses time, in ms."""
+    return {part: pytest.approx(seconds * 1e3, abs=1e-3) for part, seconds in found.points[-1].lost_s.items()}
 
 
 def test_efficiency_is_the_rate_of_a_rank_over_that_of_the_baseline(tmp_path):
@@ -43,3 +64,260 @@ def test_the_first_steps_do_not_count(tmp_path):
     """A run that spends a second on each of its first five steps is as efficient as one that does not."""
     slow_start = build_ranks(tmp_path, "two", [lambda number: ALONE | {"forward": 1000 if number < 5 else 4}] * 2)
     assert 1.0 == pytest.approx(scaling_efficiency(one_rank(tmp_path), slow_start))
+
+
+def test_what_backward_takes_longer_is_communication(tmp_path):
+    """DDP reduces gradients inside backward: forward tells what the model itself takes, so 3.5 ms are communication."""
+    two = build_ranks(tmp_path, "two", [always(**ALONE | {"backward": 11.5})] * 2)
+    found = scaling([one_rank(tmp_path), two])
+    assert {"data": 0, "communication": 3.5, "imbalance": 0, "compute": 0, "optimizer": 0, "other": 0} == lost_ms(found)
+    assert (WEAK, "communication") == (found.kind, found.points[1].lost_most)
+
+
+def test_a_slow_rank_is_imbalance(tmp_path):
+    """The last rank takes 6 ms longer in its forward; the other waits for it at the end of its backward."""
+    waiting, slow = always(**ALONE | {"backward": 14}), always(**ALONE | {"forward": 10})
+    run = build_ranks(tmp_path, "two", [waiting, slow])
+    found = scaling([one_rank(tmp_path), run])
+    assert {"data": 0, "communication": 0, "imbalance": 6, "compute": 0, "optimizer": 0, "other": 0} == lost_ms(found)
+    assert {0: pytest.approx(0.006), 1: 0} == run.imbalance.waits_s
+    assert (1, 1.0, 35) == (run.imbalance.last_rank, run.imbalance.last[1], run.imbalance.steps)
+
+
+def test_ranks_that_are_slow_in_turn_are_imbalance(tmp_path):
+    """Each has a slow forward in every other step: their means are the same, and still half of the time one waits."""
+
+    def turn(parity):
+        return lambda number: ALONE | ({"forward": 10} if number % 2 == parity else {"backward": 14})
+
+    run = build_ranks(tmp_path, "two", [turn(0), turn(1)], steps=45)
+    assert {0: pytest.approx(0.003), 1: pytest.approx(0.003)} == run.imbalance.waits_s
+
+
+def test_slow_data_is_data(tmp_path):
+    """Every rank waits 5 ms more for its batch."""
+    two = build_ranks(tmp_path, "two", [always(**ALONE | {"data_wait": 6})] * 2)
+    found = scaling([one_rank(tmp_path), two])
+    assert {"data": 5, "communication": 0, "imbalance": 0, "compute": 0, "optimizer": 0, "other": 0} == lost_ms(found)
+
+
+def test_what_ranks_do_not_divide_is_told(tmp_path):
+    """Strong scaling: each of two ranks has half the batch, but a whole optimizer step and 1 ms in no phase."""
+    half = always(data_wait=0.5, forward=2, backward=4, optimizer=1, gap=1)
+    found = scaling([one_rank(tmp_path), build_ranks(tmp_path, "two", [half] * 2, samples=16)])
+    expected = {"data": 0, "communication": 0, "imbalance": 0, "compute": 0, "optimizer": 0.5, "other": 1}
+    assert (STRONG, expected) == (found.kind, lost_ms(found))
+    assert (0.0085, 0.007) == pytest.approx((found.points[1].step_s, found.points[1].ideal_step_s))
+
+
+def test_waiting_for_a_checkpoint_is_no_imbalance(tmp_path):
+    """The first rank saves for 400 ms after step 20; the second waits for it in the next backward. It is left out."""
+
+    def saving(number):
+        return ALONE
+
+    def waiting(number):
+        return ALONE | {"backward": 408} if number == 21 else ALONE
+
+    run = build_ranks(tmp_path, "two", [saving, waiting], pauses={(0, 20): 400})
+    assert 0.014 == pytest.approx(run.steady.step_s)
+    assert 0 == pytest.approx(run.steady.times_s["imbalance"], abs=1e-9)
+    assert 0.4 == pytest.approx(run.steady.left_out_s)
+
+
+def test_ranks_of_which_there_is_no_record_are_like_the_others(tmp_path):
+    """Two of four are recorded: the run is at four ranks, and does twice their samples. It is said."""
+    found = scaling([one_rank(tmp_path), build_ranks(tmp_path, "four", [always(**ALONE)] * 2, world_size=4)])
+    assert (4, 128, 1.0) == (found.points[1].workers, found.points[1].work, pytest.approx(found.points[1].efficiency))
+    assert "Run four lacks the record of 2 of its ranks: taken to be like the rest." in found.notes
+
+
+def test_repeated_runs_are_one_point(tmp_path):
+    """Their mean by steps, and their spread."""
+    again = build_ranks(tmp_path, "again", [always(forward=8, backward=8)])
+    found = scaling([one_rank(tmp_path), again, build_ranks(tmp_path, "two", [always(**ALONE)] * 2)])
+    first = found.points[0]
+    assert (("one", "again"), 70) == (first.runs, first.steps)
+    assert (32 / 0.015, (32 / 0.016, 32 / 0.014)) == (pytest.approx(first.rate), pytest.approx(first.spread))
+
+
+def test_neither_strong_nor_weak(tmp_path):
+    """What differs is said, samples a second are compared, and no law is fitted."""
+    found = scaling([one_rank(tmp_path), build_ranks(tmp_path, "two", [always(**ALONE)] * 2, samples=24)])
+    assert (NEITHER, None, None) == (found.kind, found.law, found.doubling)
+    assert (
+        "Neither strong nor weak scaling: the samples of a step differ in all (32 to 48) and for each rank (24 to 32). "
+        "Compared by samples a second; no law is fitted."
+    ) == found.why
+    assert 0.75 == pytest.approx(found.points[1].efficiency)
+
+
+def test_work_that_nobody_recorded_needs_a_word(tmp_path):
+    """Refused with what to type; with it, steps are what is counted."""
+    runs = [build_ranks(tmp_path, f"of-{size}", [always(**ALONE)] * size, samples=None) for size in (1, 2)]
+    with pytest.raises(NotComparable, match="--law strong"):
+        scaling(runs)
+    assert [1.0, 0.5] == pytest.approx([point.efficiency for point in scaling(runs, STRONG).points])
+    assert [1.0, 1.0] == pytest.approx([point.efficiency for point in scaling(runs, WEAK).points])
+
+
+def test_other_hardware_is_refused(tmp_path):
+    """Unless asked for; then it is said. Other versions are said alone."""
+    one, other = one_rank(tmp_path), {"hardware": {"cpu": {"model": "Epyc"}}, "software": {"torch": "2.0"}}
+    two = build_ranks(tmp_path, "two", [always(**ALONE)] * 2, **other)
+    with pytest.raises(NotComparable, match=r"differ in CPU: Xeon \(run one\); Epyc \(run two\).*--force"):
+        scaling([one, two])
+    assert "The runs differ in CPU: Xeon (run one); Epyc (run two)." in scaling([one, two], None, True).notes
+
+
+def test_runs_that_cannot_be_compared(tmp_path):
+    """One size, or no step: what is missing is said."""
+    one = one_rank(tmp_path)
+    with pytest.raises(NotComparable, match=r"got 1 run at one world size \(1\)"):
+        scaling([one, one])
+    with pytest.raises(NotComparable, match="run none has no training step"):
+        scaling([one, build_ranks(tmp_path, "none", [always()] * 2, steps=0)])
+
+
+seconds = st.floats(0, 10)
+classes = st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(("input", "compute", "communication", "imbalance", "launch", "optimizer", "step", "outside", "phase:own"), seconds),
+)  # fmt: skip
+
+
+@st.composite
+def states(draw, workers):
+    """A steady state with any classes; forward is a part of compute, or not known."""
+    times = draw(classes) | {"step": draw(st.floats(1e-3, 10))}
+    forward = draw(st.none() | st.floats(0, 1))
+    forward_s = None if forward is None else forward * times.get("compute", 0.0)
+    return Steady(workers, workers, 50, math.fsum(times.values()), draw(st.floats(1, 1e4)), None, times, forward_s, 0.0)
+
+
+@given(states(1), states(4))
+def test_the_parts_add_up_to_all_that_is_lost(baseline, run):
+    """Whatever the classes: the step less what it would take at the baseline's rate."""
+    lost = lost_time(baseline, run, SAMPLES)
+    ideal = run.samples / (4 * baseline.samples / baseline.step_s)
+    assert run.step_s - ideal == pytest.approx(math.fsum(lost.values()), abs=1e-9 * (run.step_s + ideal))
+    assert set(lost) <= set(ALL_PARTS)
+
+
+@given(st.integers(1, 4096), st.integers(1, 64), st.sampled_from([STRONG, WEAK]))
+def test_strong_and_weak_are_told_apart_by_the_batch(batch, size, law):
+    """The same for all ranks together is strong, the same for each is weak."""
+    one = Steady(1, 1, 50, 1.0, float(64 * batch), None, {}, None, 0.0)
+    samples = 64 * batch * (1 if law == STRONG else 2 * size)
+    many = Steady(2 * size, 2 * size, 50, 1.0, float(samples), None, {}, None, 0.0)
+    assert law == kind_of([one, many], SAMPLES)[0]
+
+
+def run_command(directory, *arguments):
+    """The command line's result."""
+    return CliRunner().invoke(group, ["scaling", "--dir", str(directory), *arguments])
+
+
+def build_study(directory):
+    """Weak scaling over 1, 2 and 4 ranks that lose a little more each time."""
+    for size, backward in ((1, 8), (2, 9), (4, 9.6)):
+        build_ranks(directory, f"of-{size}", [always(**ALONE | {"backward": backward})] * size)
+
+
+def test_the_report_on_a_terminal(tmp_path):
+    """Each size with speed-up, efficiency and overhead; the part that most went to; the law and the next doubling."""
+    build_study(tmp_path)
+    shown = run_command(tmp_path, "of-1", "of-2", "of-4")
+    assert 0 == shown.exit_code, shown.output
+    output = " ".join(shown.output.split())
+    for line in (
+        "Every run has the same samples in a step of each rank (32): weak scaling.",
+        "1 2,286 1.00 100.0 % 14.0 ms 14.0 ms",
+        "4 8,205 3.59 89.7 % 15.6 ms 14.0 ms 1.60 ms 56.0 ms",
+        "4 ranks lose 1.60 ms of each step of 15.6 ms, most to communication: 1.60 ms.",
+        "by Gustafson's law, from 3 runs",
+        "At 8 ranks 16.1 k (",
+    ):
+        assert line in output
+
+
+def test_the_report_as_json(tmp_path):
+    """With what the whole runs lost, and null where a part is not known."""
+    build_study(tmp_path)
+    found = json.loads(run_command(tmp_path, "of-1", "of-2", "of-4", "--json").output)
+    last = found["points"][-1]
+    assert (1, "weak", "samples", 4, None) == (
+        found["schema_version"], found["kind"], found["unit"], last["workers"], last["lost_s"]["launch"]
+    )  # fmt: skip
+    assert (0.056, 0.546) == pytest.approx((last["overhead_time_s"], last["time_s"]))
+    assert {"name", "law", "serial_share", "runs", "residual"} == set(found["law"])
+    assert (8, True) == (
+        found["doubling"]["workers"],
+        found["doubling"]["rate"]["low"] < found["doubling"]["rate"]["value"],
+    )
+
+
+def test_the_picture(tmp_path):
+    """Ideal, measured and fitted rates; the parts of the loss. Another ending is refused before anything is read."""
+    build_study(tmp_path)
+    shown = run_command(tmp_path, "of-1", "of-2", "of-4", "-o", str(tmp_path / "out.svg"))
+    assert 0 == shown.exit_code, shown.output
+    picture = (tmp_path / "out.svg").read_text()
+    for text in ("samples a second", "ideal", "Gustafson's law", "95 % of further runs", "measured", "communication"):
+        assert f"<!-- {text}" in picture, text
+    wrong = run_command(tmp_path, "of-1", "of-2", "-o", "out.gif")
+    assert (1, True) == (wrong.exit_code, "allowed are files that end in .png, .svg, .pdf" in wrong.output)
+
+
+def test_the_picture_without_matplotlib(tmp_path, monkeypatch):
+    """What to type."""
+    build_study(tmp_path)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    shown = run_command(tmp_path, "of-1", "of-2", "-o", str(tmp_path / "out.png"))
+    assert (1, True) == (shown.exit_code, "pip install 'otel-train[plot]'" in shown.output)
+
+
+def test_errors_of_the_command_are_one_line(tmp_path):
+    """No run, another's hardware, one size."""
+    one_rank(tmp_path)
+    build_ranks(tmp_path, "gpu", [always(**ALONE)] * 2, hardware=CPU | {"gpus": [{"model": "H100"}]})
+    build_ranks(tmp_path, "cpu", [always(**ALONE)] * 2, hardware={"cpu": {"model": "Epyc"}})
+    for arguments in (("one", "cpu"), ("one", "nothing"), ("one",)):
+        shown = run_command(tmp_path, *arguments)
+        assert (1, 1, "Error: ") == (shown.exit_code, shown.output.count("\n"), shown.output[:7])
+    assert 0 == run_command(tmp_path, "one", "cpu", "--force").exit_code
+
+
+TRAINING = Path(__file__).parent / "scaling_rank.py"
+
+
+def train(directory, run_id, size, batch=16, **slow):
+    """A real training of so many ranks under gloo; its summary."""
+    environ = {
+        **os.environ, "OTEL_TRAIN_DIR": str(directory), "OTEL_TRAIN_RUN_ID": run_id, "WORLD_SIZE": str(size),
+        "STORE": str(directory / f"store-{run_id}"), "STEPS": "30", "BATCH": str(batch), "WIDTH": "32",
+        **{name: str(value) for name, value in slow.items()},
+    }  # fmt: skip
+    command = [sys.executable, str(TRAINING)]
+    ranks = [subprocess.Popen(command, env={**environ, "RANK": str(rank)}) for rank in range(size)]
+    assert [0] * size == [rank.wait(120) for rank in ranks]
+    return summarize_run(find_run(directory, run_id))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A real training of one rank."""
+    return train(tmp_path_factory.mktemp("alone"), "alone", 1)
+
+
+def test_a_real_slow_rank(tmp_path, alone):
+    """One of two ranks sleeps 100 ms in each forward: the time is lost to imbalance, and the ranks wait for it."""
+    slow = train(tmp_path, "slow", 2, SLOW_RANK_MS=100)
+    found = scaling([alone, slow])
+    assert (WEAK, "imbalance") == (found.kind, found.points[1].lost_most)
+    assert 1 == slow.imbalance.last_rank
+
+
+def test_real_slow_data(tmp_path, alone):
+    """Each of two ranks waits 100 ms for every batch; half the batch each, so it is strong scaling."""
+    found = scaling([alone, train(tmp_path, "data", 2, batch=8, SLOW_DATA_MS=100)])
+    assert (STRONG, "data") == (found.kind, found.points[1].lost_most)

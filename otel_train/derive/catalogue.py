@@ -222,6 +222,14 @@ def starved_share(run: RunSummary) -> Value:
     return run.merged.starvation.starved_share if run.merged.starvation else None
 
 
+@measure("imbalance.share", SHARE)
+def imbalance_share(run: RunSummary) -> Value:
+    """What ranks wait for the slowest, over the step time: of each step that all ranks recorded, the time of a rank in
+    backward and collectives less that of the rank that spent least there; the mean of steps and ranks, warm-up left
+    out."""
+    return run.imbalance.mean_s / run.steady.step_s if run.imbalance and run.steady and run.steady.step_s else None
+
+
 @measure("packing_efficiency", SHARE)
 def packing_efficiency(run: RunSummary) -> Value:
     """1 - padded tokens / tokens, over all steps where both are known."""

@@ -28,6 +28,8 @@ PARTS = {INPUT: DATA, COMMUNICATION: COMMUNICATION, IMBALANCE: IMBALANCE, LAUNCH
          OPTIMIZER: OPTIMIZER}  # fmt: skip
 """Parts of the lost time by class; all other classes are ``other``."""
 
+ALL_PARTS = (*PARTS.values(), OTHER)
+
 SAME = 1.05
 """Batches up to this ratio are the same: the last one of an epoch may be smaller."""
 
@@ -50,9 +52,21 @@ class Point:
     ideal_step_s: float
     """What the step would take if each rank did as much a second as the baseline's."""
     lost_s: dict[str, float]
-    """Where ``overhead_s`` went, by part; they add up to it. Below 0 is gained."""
+    """Where ``overhead_s`` went, by part; they add up to it. Below 0 is gained; a part that is not there is not known
+    (it is in ``other``)."""
     steps: float
     """How many steps of a rank were judged, over its runs."""
+
+    @property
+    def time_s(self) -> float:
+        """All judged steps of its runs."""
+        return self.steps * self.step_s
+
+    @property
+    def lost_most(self) -> str | None:
+        """The part that most of the overhead went to; None where nothing was lost."""
+        most = max(self.lost_s, key=lambda part: self.lost_s[part])
+        return most if self.overhead_s > 0 and self.lost_s[most] > 0 else None
 
     @property
     def overhead_s(self) -> float:
@@ -167,25 +181,27 @@ def pooled(runs: Sequence[Steady]) -> Steady:
 def lost_time(baseline: Steady, run: Steady, unit: str) -> dict[str, float]:
     """Where a step of the run loses time against the baseline, in s of each rank; the parts add up to all of it.
 
-    DDP reduces gradients inside ``backward``. What backward takes longer than forward's change explains (in both runs
-    the model is the same, so is its ratio) is counted as communication.
+    A part that neither run has recorded is left out. DDP reduces gradients inside ``backward``: what backward takes
+    longer than forward's change explains (the model is the same in both runs, so is its ratio) is communication.
     """
     share = _work(run, unit) / run.workers / (_work(baseline, unit) / baseline.workers)
     differences = {
         what: run.times_s.get(what, 0.0) - share * baseline.times_s.get(what, 0.0)
         for what in (*baseline.times_s, *run.times_s)
     }
-    parts = {name: differences.get(what, 0.0) for what, name in PARTS.items()}
+    parts = {name: differences[what] for what, name in PARTS.items() if what in differences}
     hidden = _hidden_communication(baseline, run)
-    parts[COMPUTE] -= hidden
-    parts[COMMUNICATION] += hidden
+    if hidden is not None:
+        parts[COMPUTE] -= hidden
+        parts[COMMUNICATION] = parts.get(COMMUNICATION, 0.0) + hidden
     parts[OTHER] = run.step_s - share * baseline.step_s - math.fsum(parts.values())
     return parts
 
 
-def _hidden_communication(baseline: Steady, run: Steady) -> float:
+def _hidden_communication(baseline: Steady, run: Steady) -> float | None:
+    """None where forward and backward are not known of both, or there is nothing to communicate with."""
     if run.workers <= baseline.workers or not baseline.forward_s or not run.forward_s:
-        return 0.0
+        return None
     ratio = (baseline.times_s.get(COMPUTE, 0.0) - baseline.forward_s) / baseline.forward_s
     return max(run.times_s.get(COMPUTE, 0.0) - run.forward_s * (1 + ratio), 0.0)
 

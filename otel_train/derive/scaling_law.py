@@ -87,7 +87,7 @@ def fit(law: str, workers: Sequence[int], rates: Sequence[float]) -> Fit | None:
 
 def student_t95(freedom: int) -> float:
     """The two-sided 95 % quantile of Student's t. Above the table by its expansion in 1/freedom (Abramowitz and Stegun
-    26.7.5), to 1e-4."""
+    26.7.5), to 2e-4."""
     if freedom <= len(_T95):
         return _T95[freedom - 1]
     z = _Z95

@@ -36,7 +36,8 @@ class Steady:
     tokens: float | None
     """None where a rank knows none of its own."""
     times_s: dict[str, float]
-    """By class, as the evidence has them, and ``imbalance``: the mean of the ranks. They add up to ``step_s``."""
+    """By class, as the evidence has them, and ``imbalance``: the mean of the faster half of the ranks, those that wait
+    most. They add up to ``step_s``. A class that is not there took no time, or was not recorded."""
     forward_s: float | None
     """The part of ``compute`` that is not backward; None where forward or backward is not known."""
     left_out_s: float
@@ -59,8 +60,10 @@ def steady(scans: Sequence[RankScan], waiting: Imbalance | None = None) -> Stead
         times.append(rank_times(each, wait, (max(left_out) - own) / each.steps))
     step_s = max(sum(each.values()) for each in times)
     for rank in times:
-        rank[IMBALANCE] += step_s - sum(rank.values())
-    workers = world_size(judged)
+        idle_s = step_s - sum(rank.values())
+        if waiting or idle_s:
+            rank[IMBALANCE] = rank.get(IMBALANCE, 0.0) + idle_s
+    workers, faster = world_size(judged), faster_half(times)
     return Steady(
         workers,
         len(judged),
@@ -68,10 +71,16 @@ def steady(scans: Sequence[RankScan], waiting: Imbalance | None = None) -> Stead
         step_s,
         _amount([scan.steps.samples for scan in judged], workers),
         _amount([scan.steps.tokens for scan in judged], workers),
-        {what: sum(rank.get(what, 0.0) for rank in times) / len(times) for what in _classes(times)},
-        _forward(judged, evidence),
+        {what: sum(times[rank].get(what, 0.0) for rank in faster) / len(faster) for what in _classes(times)},
+        _forward([judged[rank] for rank in faster], [evidence[rank] for rank in faster]),
         max(left_out),
     )
+
+
+def faster_half(ranks: Sequence[Mapping[str, float]]) -> list[int]:
+    """Which ranks wait most: half of them, one of two. What slows the others is imbalance to them, whatever it is."""
+    by_wait = sorted(range(len(ranks)), key=lambda rank: -ranks[rank].get(IMBALANCE, 0.0))
+    return by_wait[: (len(ranks) + 1) // 2]
 
 
 def rank_times(evidence: Evidence, wait_s: float, excused_s: float) -> dict[str, float]:
@@ -84,7 +93,8 @@ def rank_times(evidence: Evidence, wait_s: float, excused_s: float) -> dict[str,
             times[what] -= taken
             times[IMBALANCE] = times.get(IMBALANCE, 0.0) + taken
             wait_s -= taken
-    times[IMBALANCE] = max(times.get(IMBALANCE, 0.0) - excused_s, 0.0)
+    if IMBALANCE in times:
+        times[IMBALANCE] = max(times[IMBALANCE] - excused_s, 0.0)
     return times
 
 

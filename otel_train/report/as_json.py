@@ -11,6 +11,7 @@ from typing import Any
 from otel_train.derive.data_loading import DataLoading
 from otel_train.derive.event_totals import CheckpointTotal
 from otel_train.derive.gpu import GpuTotals
+from otel_train.derive.imbalance import Imbalance
 from otel_train.derive.scalar_totals import ScalarTotal
 from otel_train.derive.summary import RunSummary, Summary
 
@@ -41,6 +42,9 @@ def run_as_dict(run: RunSummary) -> dict[str, Any]:
             for summary in run.ranks
         ],
         "slowest_rank": run.slowest_rank,
+        "imbalance": _imbalance(run.imbalance) if run.imbalance else None,
+        "steady": asdict(run.steady) if run.steady else None,
+        "disagreements": list(run.disagreements),
         "hardware": first.get("hardware"),
         "software": first.get("software"),
         "git": first.get("git"),
@@ -102,6 +106,15 @@ def without_nonfinite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _imbalance(waiting: Imbalance) -> dict[str, Any]:
+    by_rank = {
+        "waits_s": {str(rank): wait for rank, wait in waiting.waits_s.items()},
+        "last_share": {str(rank): part for rank, part in waiting.last.items()},
+    }
+    return {"mean_s": waiting.mean_s, "last_rank": waiting.last_rank, "steps": waiting.steps,
+            "on_gpu": waiting.on_gpu, **by_rank}  # fmt: skip
 
 
 def _checkpoint(total: CheckpointTotal) -> dict[str, Any]:

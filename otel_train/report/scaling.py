@@ -1,0 +1,161 @@
+"""The report of ``otel-train scaling``, on a terminal and as JSON."""
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from otel_train.derive.scaling import ALL_PARTS, DATA, Doubling, Point, Scaling
+from otel_train.derive.scaling_law import LAWS, Fit, Interval
+from otel_train.derive.steady import IMBALANCE
+from otel_train.report import text
+from otel_train.report.as_json import without_nonfinite
+from otel_train.report.sections import columns
+from otel_train.report.terminal import WIDEST, print_plainly
+
+SCHEMA_VERSION = 1
+
+PART_NAMES = {DATA: "waiting for data", IMBALANCE: "waiting for slower ranks"}
+"""Parts whose word says too little in a sentence."""
+
+
+def print_scaling(found: Scaling, console: Console) -> None:
+    """Print the report."""
+    parts = [Text(found.why, style="bold"), points(found), lost(found), law(found), _notes(found)]
+    shown = [part for part in parts if part is not None]
+    print_plainly(Group(*(line for part in shown for line in (part, ""))), console, min(console.width, WIDEST))
+
+
+def points(found: Scaling) -> Table:
+    """A line for each world size."""
+    table = columns(
+        (f"{found.unit}/s", "right"), ("speed-up", "right"), ("efficiency", "right"), ("a step", "right"),
+        ("ideal", "right"), ("overhead", "right"), ("in all", "right"), title="Ranks",
+    )  # fmt: skip
+    for index, point in enumerate(found.points):
+        overhead = [_signed(point.overhead_s), _signed(point.overhead_s * point.steps)] if index else ["", ""]
+        table.add_row(
+            f"  {point.workers}{_runs(point)}", text.amount(point.rate) + _spread(point), f"{point.speedup:.2f}",
+            text.percent(point.efficiency), text.seconds(point.step_s), text.seconds(point.ideal_step_s), *overhead,
+        )  # fmt: skip
+    return table
+
+
+def lost(found: Scaling) -> RenderableType:
+    """Where the overhead of each world size went, and the largest part in words."""
+    known = [part for part in ALL_PARTS if any(part in point.lost_s for point in found.points[1:])]
+    table = columns(*((part, "right") for part in known), title="Lost, a step")
+    sentences: list[RenderableType] = []
+    for point in found.points[1:]:
+        cells = [_signed(point.lost_s.get(part)) for part in known]
+        table.add_row(f"  {point.workers}", *cells)
+        sentences.append(Text(f"  {_most(point)}"))
+    return Group(table, *sentences)
+
+
+def law(found: Scaling) -> RenderableType | None:
+    """The serial share, and what the next doubling would bring."""
+    if found.law is None:
+        return None
+    lines = [f"Serial share  {_serial(found.law)}"]
+    if found.law.serial_share.value > 1:
+        lines.append("  Above 100 %: more ranks were slower than fewer.")
+    if found.law.serial_share.value < 0:
+        lines.append(
+            "  Below 0: more ranks did more than their share (caches, smaller steps), which no serial part does."
+        )
+    if found.doubling is not None:
+        lines.append(f"At {found.doubling.workers} ranks  {_doubling(found.doubling, found)}")
+    return Text("\n".join(lines))
+
+
+def scaling_as_dict(found: Scaling) -> dict[str, Any]:
+    """The same as JSON; ``docs/scaling.md`` tells each key."""
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": found.kind,
+        "why": found.why,
+        "unit": found.unit,
+        "points": [_point(point) for point in found.points],
+        "law": None if found.law is None else _law(found.law),
+        "doubling": None if found.doubling is None else asdict(found.doubling),
+        "notes": list(found.notes),
+    }
+    cleaned: dict[str, Any] = without_nonfinite(content)
+    return cleaned
+
+
+def _point(point: Point) -> dict[str, Any]:
+    return {
+        **asdict(point),
+        "lost_s": {part: point.lost_s.get(part) for part in ALL_PARTS},
+        "overhead_s": point.overhead_s,
+        "time_s": point.time_s,
+        "ideal_time_s": point.ideal_step_s * point.steps,
+        "overhead_time_s": point.overhead_s * point.steps,
+    }
+
+
+def _law(fitted: Fit) -> dict[str, Any]:
+    kept = ("law", "serial_share", "runs", "residual")
+    return {"name": LAWS[fitted.law], **{key: value for key, value in asdict(fitted).items() if key in kept}}
+
+
+def _runs(point: Point) -> str:
+    return f" ({len(point.runs)} runs)" if len(point.runs) > 1 else ""
+
+
+def _spread(point: Point) -> str:
+    if point.spread is None:
+        return ""
+    low, high = point.spread
+    return f" ± {(high - low) / 2 / point.rate * 100:.1f} %"
+
+
+def _signed(value: float | None) -> str:
+    """A time that may be below 0."""
+    if value is None:
+        return text.MISSING
+    return f"-{text.seconds(-value)}" if value < 0 else text.seconds(value)
+
+
+def _most(point: Point) -> str:
+    if point.lost_most is None:
+        return f"{point.workers} ranks lose nothing: they do {text.percent(point.efficiency)} of what would be ideal."
+    part, seconds = point.lost_most, point.lost_s[point.lost_most]
+    return (
+        f"{point.workers} ranks lose {text.seconds(point.overhead_s)} of each step of {text.seconds(point.step_s)}, "
+        f"most to {PART_NAMES.get(part, part)}: {text.seconds(seconds)}."
+    )
+
+
+def _serial(fitted: Fit) -> str:
+    share, name = fitted.serial_share, LAWS[fitted.law]
+    if share.low is None or share.high is None:
+        return f"{text.percent(share.value)} by {name}, from {fitted.runs} runs: how sure that is, a third would tell"
+    bounds = f"{share.low * 100:.1f} to {share.high * 100:.1f} %"
+    off = f"; they are {(fitted.residual or 0) * 100:.1f} % off it"
+    return f"{text.percent(share.value)} ({bounds} at 95 % confidence) by {name}, from {fitted.runs} runs{off}"
+
+
+def _doubling(next_: Doubling, found: Scaling) -> str:
+    last = found.points[-1]
+    return (
+        f"{_interval(next_.rate, text.amount)} {found.unit}/s, {next_.gain:.2f} times those of {last.workers}; "
+        f"efficiency {_interval(next_.efficiency, text.percent)}"
+    )
+
+
+def _interval(interval: Interval, shown: Any) -> str:
+    value: str = shown(interval.value)
+    if interval.low is None and interval.high is None:
+        return value
+    low = "0" if interval.low is None else shown(max(interval.low, 0.0))
+    high = f"to {shown(interval.high)}" if interval.high is not None else "or more"
+    return f"{value} ({low} {high})"
+
+
+def _notes(found: Scaling) -> RenderableType | None:
+    return Text("\n".join(found.notes), style="dim") if found.notes else None
