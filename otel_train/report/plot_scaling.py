@@ -24,6 +24,9 @@ IDEAL = "#d0d0d0"
 
 CURVE_POINTS = 100
 
+NOT_SEEN = 1e-4
+"""Of a bar: what is less is no part of the picture or its legend."""
+
 
 def draw_scaling(found: Scaling, path: Path) -> None:
     """Write the picture; its format is the path's ending: ``.png``, ``.svg``, ``.pdf``. Raises ``OtelTrainError``."""
@@ -89,7 +92,7 @@ def _steps(axes: "Axes", found: Scaling) -> None:
     axes.bar(places, bottom, 0.6, color=IDEAL, label="ideal" + (", less what is gained" if gains.any() else ""))
     for part in ALL_PARTS:
         heights = np.array([max(point.lost_s.get(part, 0.0), 0.0) for point in found.points]) * 1e3
-        if heights.any():
+        if max(heights.tolist()) > NOT_SEEN * max(bottom.tolist()):
             axes.bar(places, heights, 0.6, bottom, color=COLOURS[part], label=part)
             bottom = bottom + heights
     axes.set_xticks(places, [str(point.workers) for point in found.points])

@@ -4,7 +4,6 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from otel_train.derive.scaling import ALL_PARTS, DATA, Doubling, Point, Scaling
@@ -17,6 +16,8 @@ from otel_train.report.terminal import WIDEST, print_plainly
 
 SCHEMA_VERSION = 1
 
+LEAST_S = 1e-9
+
 PART_NAMES = {DATA: "waiting for data", IMBALANCE: "waiting for slower ranks"}
 """Parts whose word says too little in a sentence."""
 
@@ -28,8 +29,8 @@ def print_scaling(found: Scaling, console: Console) -> None:
     print_plainly(Group(*(line for part in shown for line in (part, ""))), console, min(console.width, WIDEST))
 
 
-def points(found: Scaling) -> Table:
-    """A line for each world size."""
+def points(found: Scaling) -> RenderableType:
+    """A line for each world size; how far repeated runs spread."""
     table = columns(
         (f"{found.unit}/s", "right"), ("speed-up", "right"), ("efficiency", "right"), ("a step", "right"),
         ("ideal", "right"), ("overhead", "right"), ("in all", "right"), title="Ranks",
@@ -37,22 +38,21 @@ def points(found: Scaling) -> Table:
     for index, point in enumerate(found.points):
         overhead = [_signed(point.overhead_s), _signed(point.overhead_s * point.steps)] if index else ["", ""]
         table.add_row(
-            f"  {point.workers}{_runs(point)}", text.amount(point.rate) + _spread(point), f"{point.speedup:.2f}",
-            text.percent(point.efficiency), text.seconds(point.step_s), text.seconds(point.ideal_step_s), *overhead,
+            f"  {point.workers}", text.amount(point.rate), f"{point.speedup:.2f}", text.percent(point.efficiency),
+            text.seconds(point.step_s), text.seconds(point.ideal_step_s), *overhead,
         )  # fmt: skip
-    return table
+    repeated = [f"{len(point.runs)} at {point.workers} (± {_spread(point):.1f} %)" for point in found.points
+                if point.spread]  # fmt: skip
+    return Group(table, Text(f"  runs of one size, pooled: {', '.join(repeated)}", style="dim")) if repeated else table
 
 
 def lost(found: Scaling) -> RenderableType:
-    """Where the overhead of each world size went, and the largest part in words."""
+    """Where the overhead of each world size went, and the largest part of the largest run in words."""
     known = [part for part in ALL_PARTS if any(part in point.lost_s for point in found.points[1:])]
     table = columns(*((part, "right") for part in known), title="Lost, a step")
-    sentences: list[RenderableType] = []
     for point in found.points[1:]:
-        cells = [_signed(point.lost_s.get(part)) for part in known]
-        table.add_row(f"  {point.workers}", *cells)
-        sentences.append(Text(f"  {_most(point)}"))
-    return Group(table, *sentences)
+        table.add_row(f"  {point.workers}", *(_signed(point.lost_s.get(part)) for part in known))
+    return Group(table, Text(f"  {_most(found.points[-1])}"))
 
 
 def law(found: Scaling) -> RenderableType | None:
@@ -68,6 +68,8 @@ def law(found: Scaling) -> RenderableType | None:
         )
     if found.doubling is not None:
         lines.append(f"At {found.doubling.workers} ranks  {_doubling(found.doubling, found)}")
+    if found.law.residual is not None:
+        lines.append("  In brackets: 95 % confidence, if the law holds and further runs spread like these.")
     return Text("\n".join(lines))
 
 
@@ -103,41 +105,36 @@ def _law(fitted: Fit) -> dict[str, Any]:
     return {"name": LAWS[fitted.law], **{key: value for key, value in asdict(fitted).items() if key in kept}}
 
 
-def _runs(point: Point) -> str:
-    return f" ({len(point.runs)} runs)" if len(point.runs) > 1 else ""
-
-
-def _spread(point: Point) -> str:
-    if point.spread is None:
-        return ""
-    low, high = point.spread
-    return f" ± {(high - low) / 2 / point.rate * 100:.1f} %"
+def _spread(point: Point) -> float:
+    """Half of what the fastest run does more than the slowest, in percent."""
+    low, high = point.spread or (point.rate, point.rate)
+    return (high - low) / 2 / point.rate * 100
 
 
 def _signed(value: float | None) -> str:
-    """A time that may be below 0."""
+    """A time that may be below 0; what is less than any clock shows is 0."""
     if value is None:
         return text.MISSING
+    value = 0.0 if abs(value) < LEAST_S else value
     return f"-{text.seconds(-value)}" if value < 0 else text.seconds(value)
 
 
 def _most(point: Point) -> str:
     if point.lost_most is None:
         return f"{point.workers} ranks lose nothing: they do {text.percent(point.efficiency)} of what would be ideal."
-    part, seconds = point.lost_most, point.lost_s[point.lost_most]
+    part = PART_NAMES.get(point.lost_most, point.lost_most)
     return (
-        f"{point.workers} ranks lose {text.seconds(point.overhead_s)} of each step of {text.seconds(point.step_s)}, "
-        f"most to {PART_NAMES.get(part, part)}: {text.seconds(seconds)}."
+        f"{point.workers} ranks lose {text.seconds(point.overhead_s)} of a step's {text.seconds(point.step_s)}, most "
+        f"of it to {part}: {text.seconds(point.lost_s[point.lost_most])}."
     )
 
 
 def _serial(fitted: Fit) -> str:
     share, name = fitted.serial_share, LAWS[fitted.law]
     if share.low is None or share.high is None:
-        return f"{text.percent(share.value)} by {name}, from {fitted.runs} runs: how sure that is, a third would tell"
-    bounds = f"{share.low * 100:.1f} to {share.high * 100:.1f} %"
-    off = f"; they are {(fitted.residual or 0) * 100:.1f} % off it"
-    return f"{text.percent(share.value)} ({bounds} at 95 % confidence) by {name}, from {fitted.runs} runs{off}"
+        return f"{text.percent(share.value)}, {name} from {fitted.runs} runs; a third would tell how sure that is"
+    bounds, off = f"{share.low * 100:.1f} to {share.high * 100:.1f} %", text.percent(fitted.residual)
+    return f"{text.percent(share.value)} ({bounds}), {name} from {fitted.runs} runs, which are {off} off it"
 
 
 def _doubling(next_: Doubling, found: Scaling) -> str:
