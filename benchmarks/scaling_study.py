@@ -47,7 +47,8 @@ def train(directory: Path, given: argparse.Namespace, run_id: str, size: int, ba
     }  # fmt: skip
     command = [sys.executable, str(RANK)]
     ranks = [subprocess.Popen(command, env={**environment, "RANK": str(rank)}) for rank in range(size)]
-    if any([rank.wait() for rank in ranks]):
+    codes = [rank.wait() for rank in ranks]
+    if any(codes):
         raise SystemExit(f"a rank of {run_id} failed")
 
 

@@ -130,7 +130,8 @@ def steps_per_second(run: RunSummary) -> Value:
 
 @measure("samples_per_second", "{sample}/s")
 def samples_per_second(run: RunSummary) -> Value:
-    """Samples over the time from the first step to the last, whatever passed in between; summed over ranks."""
+    """Samples of all ranks over the time from the first step to the last, whatever passed in between, of the rank that
+    took longest."""
     return run.merged.samples_per_s.wall
 
 
@@ -142,7 +143,8 @@ def samples_per_second_stepping(run: RunSummary) -> Value:
 
 @measure("tokens_per_second", "{token}/s")
 def tokens_per_second(run: RunSummary) -> Value:
-    """Tokens over the time from the first step to the last, whatever passed in between; summed over ranks."""
+    """Tokens of all ranks over the time from the first step to the last, whatever passed in between, of the rank that
+    took longest."""
     return run.merged.tokens_per_s.wall
 
 

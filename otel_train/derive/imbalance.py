@@ -42,8 +42,10 @@ class Imbalance:
         return sum(self.waits_s.values()) / len(self.waits_s)
 
     @property
-    def last_rank(self) -> int:
-        """The rank that the others wait for most often."""
+    def last_rank(self) -> int | None:
+        """The rank that the others wait for most often; None where none waits."""
+        if not self.mean_s:
+            return None
         return max(self.last, key=lambda rank: self.last[rank])
 
 

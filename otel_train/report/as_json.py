@@ -37,12 +37,20 @@ def run_as_dict(run: RunSummary) -> dict[str, Any]:
                 "state": run.states[summary.ranks[0]],
                 "host": run.identities[summary.ranks[0]].get("process", {}).get("host"),
                 "hardware": run.identities[summary.ranks[0]].get("hardware"),
+                "waiting": _waiting(run.imbalance, summary.ranks[0]),
                 **summary_as_dict(summary),
             }
             for summary in run.ranks
         ],
         "slowest_rank": run.slowest_rank,
-        "imbalance": _imbalance(run.imbalance) if run.imbalance else None,
+        "imbalance": {
+            "mean_s": run.imbalance.mean_s,
+            "last_rank": run.imbalance.last_rank,
+            "steps": run.imbalance.steps,
+            "on_gpu": run.imbalance.on_gpu,
+        }
+        if run.imbalance
+        else None,
         "steady": asdict(run.steady) if run.steady else None,
         "disagreements": list(run.disagreements),
         "hardware": first.get("hardware"),
@@ -108,13 +116,10 @@ def without_nonfinite(value: Any) -> Any:
     return value
 
 
-def _imbalance(waiting: Imbalance) -> dict[str, Any]:
-    by_rank = {
-        "waits_s": {str(rank): wait for rank, wait in waiting.waits_s.items()},
-        "last_share": {str(rank): part for rank, part in waiting.last.items()},
-    }
-    return {"mean_s": waiting.mean_s, "last_rank": waiting.last_rank, "steps": waiting.steps,
-            "on_gpu": waiting.on_gpu, **by_rank}  # fmt: skip
+def _waiting(waiting: Imbalance | None, rank: int) -> dict[str, float] | None:
+    if waiting is None or rank not in waiting.waits_s:
+        return None
+    return {"mean_s": waiting.waits_s[rank], "last_share": waiting.last[rank]}
 
 
 def _checkpoint(total: CheckpointTotal) -> dict[str, Any]:

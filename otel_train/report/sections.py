@@ -195,7 +195,7 @@ def _waiting(run: RunSummary) -> list[RenderableType]:
     waiting, share = run.imbalance, imbalance_share(run)
     if waiting is None or share is None:
         return []
-    if share < NOT_WORTH_TELLING:
+    if share < NOT_WORTH_TELLING or waiting.last_rank is None:
         return [Text("  no rank waits long for another", style="dim")]
     last = f"rank {waiting.last_rank} comes last in {text.percent(waiting.last[waiting.last_rank])} of the steps"
     return [Text(f"  ranks wait {text.percent(share)} of the step time for the slowest: {last}")]
