@@ -7,14 +7,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from scaling_runs import CPU, build_ranks
+from log_builder import MS, LogBuilder
+from scaling_runs import CPU, build_ranks, write_step
 
 from otel_train.cli import group
-from otel_train.derive.scaling import ALL_PARTS, NEITHER, SAMPLES, kind_of, lost_time, scaling, scaling_efficiency
+from otel_train.derive.imbalance import Meetings, compare, host_meetings
+from otel_train.derive.scaling import (
+    ALL_PARTS,
+    NEITHER,
+    PARTS,
+    SAMPLES,
+    kind_of,
+    lost_time,
+    scaling,
+    scaling_efficiency,
+)
 from otel_train.derive.scaling_law import STRONG, WEAK
 from otel_train.derive.steady import Steady
 from otel_train.derive.summary import summarize_run
@@ -202,6 +214,65 @@ def test_the_parts_add_up_to_all_that_is_lost(baseline, run):
     assert set(lost) <= set(ALL_PARTS)
 
 
+@pytest.mark.parametrize(
+    ("what", "part"), [*PARTS.items(), ("step", "other"), ("outside", "other"), ("phase:a", "other")]
+)
+def test_each_class_is_its_part(what, part):
+    """A second more of a class is a second lost to its part, and to no other."""
+    times = dict.fromkeys((*PARTS, "step"), 1.0)
+    baseline = Steady(1, 1, 50, 7.0, 32.0, None, times, None, 0.0)
+    run = Steady(2, 2, 50, 8.0, 64.0, None, times | {what: times.get(what, 0.0) + 1}, None, 0.0)
+    assert dict.fromkeys(ALL_PARTS, 0.0) | {part: 1.0} == pytest.approx(lost_time(baseline, run, SAMPLES))
+
+
+def test_a_part_that_nobody_recorded_is_not_there(tmp_path):
+    """Steps without phases: what is lost is other, and that communication is not seen is said."""
+    runs = [build_ranks(tmp_path, f"of-{size}", [always(gap=9 + size)] * size) for size in (1, 2)]
+    found = scaling(runs)
+    assert {"other": 1} == lost_ms(found)
+    assert any("communication inside backward is not seen" in note for note in found.notes)
+
+
+def test_the_gpus_times_are_compared_where_they_are_known(tmp_path):
+    """Backward is a launch to the host; on the GPU the first rank waits 6 ms in each of the timed steps."""
+    for rank, backward in ((0, 14), (1, 8)):
+        builder = LogBuilder(tmp_path, "gpu", rank)
+        for number in range(40):
+            write_step(builder, number, ALONE, 32)
+            if number % 4 == 0:
+                builder.gpu(number, {"forward": 4 * MS, "backward": backward * MS})
+    waiting = summarize_run(find_run(tmp_path, "gpu")).imbalance
+    assert (True, 10, 1, {0: pytest.approx(0.006), 1: 0}) == (
+        waiting.on_gpu, waiting.steps, waiting.last_rank, waiting.waits_s
+    )  # fmt: skip
+
+
+def test_collectives_count_once(tmp_path):
+    """One in forward is waiting, one of its own too, one inside backward is backward's."""
+    builder = LogBuilder(tmp_path)
+    phases = [("forward", 0, 4 * MS), ("collective", MS, 2 * MS, 1), ("backward", 4 * MS, 8 * MS),
+              ("collective", 5 * MS, 3 * MS, 1), ("collective", 12 * MS, 5 * MS)]  # fmt: skip
+    builder.step(0, 20 * MS, phases)
+    assert [2 * MS + 8 * MS + 5 * MS] == host_meetings(builder.log).times_ns.tolist()
+
+
+def test_steps_that_not_all_ranks_have_are_not_compared(tmp_path):
+    """One rank is further, one began later: of the shared ones only what each waits is known."""
+    first = Meetings(0, np.arange(0, 10), np.full(10, 5e6))
+    second = Meetings(1, np.arange(5, 20), np.full(15, 2e6))
+    found = compare([first, second])
+    assert (5, {0: pytest.approx(0.003), 1: 0}) == (found.steps, found.waits_s)
+    assert compare([first, Meetings(1, np.arange(50, 60), np.full(10, 5e6))]) is None
+
+
+def test_the_same_training_in_all_is_said(tmp_path):
+    """Weak scaling by its batches, but half the steps: the speed-up is that of the training."""
+    two = build_ranks(tmp_path, "two", [always(**ALONE)] * 2, steps=40)
+    found = scaling([build_ranks(tmp_path, "one", [always(**ALONE)], steps=80), two])
+    said = "All runs trained 2,560 samples, so the speed-up is that of the whole training, too."
+    assert (WEAK, True) == (found.kind, said in found.notes)
+
+
 @given(st.integers(1, 4096), st.integers(1, 64), st.sampled_from([STRONG, WEAK]))
 def test_strong_and_weak_are_told_apart_by_the_batch(batch, size, law):
     """The same for all ranks together is strong, the same for each is weak."""
@@ -253,6 +324,15 @@ def test_the_report_as_json(tmp_path):
         found["doubling"]["workers"],
         found["doubling"]["rate"]["low"] < found["doubling"]["rate"]["value"],
     )
+
+
+def test_every_key_of_the_json_is_documented(tmp_path):
+    """In ``docs/scaling.md``."""
+    build_study(tmp_path)
+    found = json.loads(run_command(tmp_path, "of-1", "of-2", "of-4", "--json").output)
+    documented = (Path(__file__).parent.parent / "docs" / "scaling.md").read_text()
+    keys = {*found, *found["points"][0], *found["law"], *found["doubling"], *found["points"][0]["lost_s"]}
+    assert [] == sorted(key for key in keys if f"`{key}`" not in documented)
 
 
 def test_the_picture(tmp_path):

@@ -132,7 +132,7 @@ def scaling(runs: Sequence[RunSummary], law: str | None = None, across_hardware:
     baseline = pooled(list(groups[0].values()))
     points = tuple(_point(baseline, group, unit) for group in groups)
     fitted = None if kind == NEITHER else fit(kind, [s.workers for s in known], [_rate(s, unit) for s in known])
-    notes = (*differing.values(), *_notes(named, states, points))
+    notes = (*differing.values(), *_whole_work(kind, runs), *_notes(named, states, points))
     return Scaling(kind, why, unit, points, fitted, _doubling(fitted, points), notes)
 
 
@@ -285,6 +285,14 @@ def _per_rank(run: Steady, unit: str) -> float:
 def _range(values: Sequence[float]) -> str:
     low, high = min(values), max(values)
     return f"{low:,.4g}" if high <= SAME * low else f"{low:,.4g} to {high:,.4g}"
+
+
+def _whole_work(kind: str, runs: Sequence[RunSummary]) -> list[str]:
+    totals = [run.merged.counts.samples for run in runs]
+    known = [total for total in totals if total]
+    if kind != WEAK or len(known) < len(totals) or max(known) > SAME * min(known):
+        return []
+    return [f"All runs trained {max(known):,} samples, so the speed-up is that of the whole training, too."]
 
 
 def _notes(runs: Mapping[str, RunSummary], states: Mapping[str, Steady], points: Sequence[Point]) -> list[str]:
