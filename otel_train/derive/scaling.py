@@ -30,6 +30,9 @@ PARTS = {INPUT: DATA, COMMUNICATION: COMMUNICATION, IMBALANCE: IMBALANCE, LAUNCH
 
 ALL_PARTS = (*PARTS.values(), OTHER)
 
+NOTHING = 1e-6
+"""Of a step: what is less was not lost."""
+
 SAME = 1.05
 """Batches up to this ratio are the same: the last one of an epoch may be smaller."""
 
@@ -66,7 +69,7 @@ class Point:
     def lost_most(self) -> str | None:
         """The part that most of the overhead went to; None where nothing was lost."""
         most = max(self.lost_s, key=lambda part: self.lost_s[part])
-        return most if self.overhead_s > 0 and self.lost_s[most] > 0 else None
+        return most if self.overhead_s > NOTHING * self.step_s else None
 
     @property
     def overhead_s(self) -> float:
@@ -306,7 +309,9 @@ def _notes(runs: Mapping[str, RunSummary], states: Mapping[str, Steady], points:
         if run.state in ("failed", "died"):
             notes.append(f"Run {name} {run.state}: its steps until then are compared.")
         if state.steps <= FEW_STEPS:
-            notes.append(f"Run {name} has {state.steps:.0f} steps only, the first ones included.")
+            notes.append(
+                f"Run {name} has few steps ({state.steps:.0f}): its first ones, which often are slower, are included."
+            )
         if state.left_out_s:
             notes.append(f"Run {name}: {state.left_out_s:.3g} s of checkpoints and evaluations are left out.")
     if any(state.workers > 1 and state.forward_s is None for state in states.values()):

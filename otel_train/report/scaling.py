@@ -16,7 +16,8 @@ from otel_train.report.terminal import WIDEST, print_plainly
 
 SCHEMA_VERSION = 1
 
-LEAST_S = 1e-9
+LEAST_S, LEAST_SHARE = 1e-9, 5e-4
+"""What is less is not shown."""
 
 PART_NAMES = {DATA: "waiting for data", IMBALANCE: "waiting for slower ranks"}
 """Parts whose word says too little in a sentence."""
@@ -60,13 +61,15 @@ def law(found: Scaling) -> RenderableType | None:
     if found.law is None:
         return None
     lines = [f"Serial share  {_serial(found.law)}"]
-    if found.law.serial_share.value > 1:
+    if found.law.serial_share.value > 1 + LEAST_SHARE:
         lines.append("  Above 100 %: more ranks were slower than fewer.")
-    if found.law.serial_share.value < 0:
+    if found.law.serial_share.value < -LEAST_SHARE:
         lines.append(
             "  Below 0: more ranks did more than their share (caches, smaller steps), which no serial part does."
         )
-    if found.doubling is not None:
+    if found.doubling is None:
+        lines.append(f"At {2 * found.points[-1].workers} ranks  the law, drawn on, has no work done at all")
+    else:
         lines.append(f"At {found.doubling.workers} ranks  {_doubling(found.doubling, found)}")
     if found.law.residual is not None:
         lines.append("  In brackets: 95 % confidence, if the law holds and further runs spread like these.")
@@ -133,7 +136,8 @@ def _serial(fitted: Fit) -> str:
     share, name = fitted.serial_share, LAWS[fitted.law]
     if share.low is None or share.high is None:
         return f"{text.percent(share.value)}, {name} from {fitted.runs} runs; a third would tell how sure that is"
-    bounds, off = f"{share.low * 100:.1f} to {share.high * 100:.1f} %", text.percent(fitted.residual)
+    low, high = (max(0.0, min(bound, 1.0)) for bound in (share.low, share.high))  # no share lies beyond
+    bounds, off = f"{low * 100:.1f} to {high * 100:.1f} %", text.percent(fitted.residual)
     return f"{text.percent(share.value)} ({bounds}), {name} from {fitted.runs} runs, which are {off} off it"
 
 
