@@ -1,40 +1,33 @@
-"""Runs at several world sizes side by side: what more ranks brought, and where the time went that they did not bring.
+"""Runs at several world sizes side by side: what more ranks brought, and what the next doubling would bring.
 
-Everything is of the steady state (``steady``) and per unit of work: a sample, or a token where samples are not known.
-``p`` ranks of a run spend ``p * step_s`` rank-seconds on the work of a step. What they spend on a unit of it more than
-the ranks of the baseline is lost; since the same classes make up both, each class's difference is its part of the loss.
+Everything is of the steady state (``steady``) and by the work that was done: samples, or tokens where samples are not
+known (``work``). Where the time went that more ranks did not bring: ``lost_time``.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from otel_train.derive.agreement import HARDWARE, missing_ranks, run_disagreements
-from otel_train.derive.evidence import COMMUNICATION, COMPUTE, INPUT, LAUNCH, OPTIMIZER
+from otel_train.derive.lost_time import lost_time
 from otel_train.derive.scaling_law import STRONG, WEAK, Fit, Interval, fit
-from otel_train.derive.steady import IMBALANCE, Steady
+from otel_train.derive.steady import Steady, pooled
 from otel_train.derive.steps import FEW_STEPS
 from otel_train.derive.summary import RunSummary
+from otel_train.derive.work import (
+    NEITHER,
+    RANK_STEPS,
+    SAME,
+    STEPS,
+    common_unit,
+    kind_of,
+    rate_of,
+    rate_of_a_rank,
+    work_of,
+)
 from otel_train.errors import NotComparable
-
-SAMPLES, TOKENS, STEPS, RANK_STEPS = "samples", "tokens", "steps", "rank-steps"
-"""What work is counted in. Where neither samples nor tokens are known and the law is given: steps of the whole run
-(strong), or of each rank (weak)."""
-
-NEITHER = "neither"
-
-DATA, OTHER = "data", "other"
-PARTS = {INPUT: DATA, COMMUNICATION: COMMUNICATION, IMBALANCE: IMBALANCE, LAUNCH: LAUNCH, COMPUTE: COMPUTE,
-         OPTIMIZER: OPTIMIZER}  # fmt: skip
-"""Parts of the lost time by class; all other classes are ``other``."""
-
-ALL_PARTS = (*PARTS.values(), OTHER)
 
 NOTHING = 1e-6
 """Of a step: what is less was not lost."""
-
-SAME = 1.05
-"""Batches up to this ratio are the same: the last one of an epoch may be smaller."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +108,7 @@ def scaling_efficiency(baseline: RunSummary, run: RunSummary) -> float | None:
     if baseline.steady is None or run.steady is None:
         return None
     unit = common_unit([baseline.steady, run.steady])
-    return None if unit is None else _per_rank(run.steady, unit) / _per_rank(baseline.steady, unit)
+    return None if unit is None else rate_of_a_rank(run.steady, unit) / rate_of_a_rank(baseline.steady, unit)
 
 
 def scaling(runs: Sequence[RunSummary], law: str | None = None, across_hardware: bool = False) -> Scaling:
@@ -134,89 +127,19 @@ def scaling(runs: Sequence[RunSummary], law: str | None = None, across_hardware:
     kind, why = (law, f"Taken as {law} scaling, as asked.") if law else kind_of(known, unit)
     baseline = pooled(list(groups[0].values()))
     points = tuple(_point(baseline, group, unit) for group in groups)
-    fitted = None if kind == NEITHER else fit(kind, [s.workers for s in known], [_rate(s, unit) for s in known])
+    fitted = None if kind == NEITHER else fit(kind, [s.workers for s in known], [rate_of(s, unit) for s in known])
     notes = (*differing.values(), *_whole_work(kind, runs), *_notes(named, states, points))
     return Scaling(kind, why, unit, points, fitted, _doubling(fitted, points), notes)
 
 
-def kind_of(runs: Sequence[Steady], unit: str) -> tuple[str, str]:
-    """``strong``, ``weak`` or ``neither``, by the work of a step, and why."""
-    totals = [_work(each, unit) for each in runs]
-    shares = [_work(each, unit) / each.workers for each in runs]
-    if max(totals) <= SAME * min(totals):
-        return STRONG, f"Every run has the same {unit} in a step of all ranks ({_range(totals)}): strong scaling."
-    if max(shares) <= SAME * min(shares):
-        return WEAK, f"Every run has the same {unit} in a step of each rank ({_range(shares)}): weak scaling."
-    return NEITHER, (
-        f"Neither strong nor weak scaling: the {unit} of a step differ in all ({_range(totals)}) and for each rank "
-        f"({_range(shares)}). Compared by {unit} a second; no law is fitted."
-    )
-
-
-def common_unit(runs: Sequence[Steady]) -> str | None:
-    """What work can be counted in: samples, else tokens; None where neither is known of all runs."""
-    known = (unit for unit in (SAMPLES, TOKENS) if all(getattr(each, unit) for each in runs))
-    return next(known, None)
-
-
-def pooled(runs: Sequence[Steady]) -> Steady:
-    """Several runs at one world size as one: their mean step, each step counted alike."""
-    steps = sum(each.steps for each in runs)
-
-    def mean(values: Sequence[float | None]) -> float | None:
-        known = [value * each.steps for value, each in zip(values, runs, strict=True) if value is not None]
-        return sum(known) / steps if len(known) == len(runs) else None
-
-    classes = dict.fromkeys(what for each in runs for what in each.times_s)
-    return Steady(
-        runs[0].workers,
-        min(each.ranks for each in runs),
-        steps,
-        mean([each.step_s for each in runs]) or 0.0,
-        mean([each.samples for each in runs]),
-        mean([each.tokens for each in runs]),
-        {what: mean([each.times_s.get(what, 0.0) for each in runs]) or 0.0 for what in classes},
-        mean([each.forward_s for each in runs]),
-        sum(each.left_out_s for each in runs),
-    )
-
-
-def lost_time(baseline: Steady, run: Steady, unit: str) -> dict[str, float]:
-    """Where a step of the run loses time against the baseline, in s of each rank; the parts add up to all of it.
-
-    A part that neither run has recorded is left out. DDP reduces gradients inside ``backward``: what backward takes
-    longer than forward's change explains (the model is the same in both runs, so is its ratio) is communication.
-    """
-    share = _work(run, unit) / run.workers / (_work(baseline, unit) / baseline.workers)
-    differences = {
-        what: run.times_s.get(what, 0.0) - share * baseline.times_s.get(what, 0.0)
-        for what in (*baseline.times_s, *run.times_s)
-    }
-    parts = {name: differences[what] for what, name in PARTS.items() if what in differences}
-    hidden = _hidden_communication(baseline, run)
-    if hidden is not None:
-        parts[COMPUTE] -= hidden
-        parts[COMMUNICATION] = parts.get(COMMUNICATION, 0.0) + hidden
-    parts[OTHER] = run.step_s - share * baseline.step_s - math.fsum(parts.values())
-    return parts
-
-
-def _hidden_communication(baseline: Steady, run: Steady) -> float | None:
-    """None where forward and backward are not known of both, or there is nothing to communicate with."""
-    if run.workers <= baseline.workers or not baseline.forward_s or not run.forward_s:
-        return None
-    ratio = (baseline.times_s.get(COMPUTE, 0.0) - baseline.forward_s) / baseline.forward_s
-    return max(run.times_s.get(COMPUTE, 0.0) - run.forward_s * (1 + ratio), 0.0)
-
-
 def _point(baseline: Steady, group: Mapping[str, Steady], unit: str) -> Point:
     whole = pooled(list(group.values()))
-    rates = [_rate(each, unit) for each in group.values()]
-    speedup = _rate(whole, unit) / _rate(baseline, unit)
+    rates = [rate_of(each, unit) for each in group.values()]
+    speedup = rate_of(whole, unit) / rate_of(baseline, unit)
     efficiency = speedup * baseline.workers / whole.workers
     return Point(
-        whole.workers, tuple(group), _rate(whole, unit), (min(rates), max(rates)) if len(rates) > 1 else None,
-        _work(whole, unit), whole.step_s, speedup, efficiency, whole.step_s * efficiency,
+        whole.workers, tuple(group), rate_of(whole, unit), (min(rates), max(rates)) if len(rates) > 1 else None,
+        work_of(whole, unit), whole.step_s, speedup, efficiency, whole.step_s * efficiency,
         lost_time(baseline, whole, unit), whole.steps,
     )  # fmt: skip
 
@@ -269,25 +192,6 @@ def _by_workers(states: Mapping[str, Steady]) -> list[dict[str, Steady]]:
             "scaling needs runs at two sizes or more"
         )
     return [{run: each for run, each in states.items() if each.workers == size} for size in sizes]
-
-
-def _work(run: Steady, unit: str) -> float:
-    if unit in (STEPS, RANK_STEPS):
-        return 1.0 if unit == STEPS else float(run.workers)
-    return float(getattr(run, unit))
-
-
-def _rate(run: Steady, unit: str) -> float:
-    return _work(run, unit) / run.step_s
-
-
-def _per_rank(run: Steady, unit: str) -> float:
-    return _rate(run, unit) / run.workers
-
-
-def _range(values: Sequence[float]) -> str:
-    low, high = min(values), max(values)
-    return f"{low:,.4g}" if high <= SAME * low else f"{low:,.4g} to {high:,.4g}"
 
 
 def _whole_work(kind: str, runs: Sequence[RunSummary]) -> list[str]:

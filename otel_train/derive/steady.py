@@ -77,6 +77,28 @@ def steady(scans: Sequence[RankScan], waiting: Imbalance | None = None) -> Stead
     )
 
 
+def pooled(runs: Sequence[Steady]) -> Steady:
+    """Several runs at one world size as one: their mean step, each step counted alike."""
+    steps = sum(each.steps for each in runs)
+
+    def mean(values: Sequence[float | None]) -> float | None:
+        known = [value * each.steps for value, each in zip(values, runs, strict=True) if value is not None]
+        return sum(known) / steps if len(known) == len(runs) else None
+
+    classes = dict.fromkeys(what for each in runs for what in each.times_s)
+    return Steady(
+        runs[0].workers,
+        min(each.ranks for each in runs),
+        steps,
+        mean([each.step_s for each in runs]) or 0.0,
+        mean([each.samples for each in runs]),
+        mean([each.tokens for each in runs]),
+        {what: mean([each.times_s.get(what, 0.0) for each in runs]) or 0.0 for what in classes},
+        mean([each.forward_s for each in runs]),
+        sum(each.left_out_s for each in runs),
+    )
+
+
 def faster_half(ranks: Sequence[Mapping[str, float]]) -> list[int]:
     """Which ranks wait most: half of them, one of two. What slows the others is imbalance to them, whatever it is."""
     by_wait = sorted(range(len(ranks)), key=lambda rank: -ranks[rank].get(IMBALANCE, 0.0))

@@ -6,7 +6,8 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from otel_train.derive.scaling import ALL_PARTS, DATA, Doubling, Point, Scaling
+from otel_train.derive.lost_time import ALL_PARTS, DATA
+from otel_train.derive.scaling import Doubling, Point, Scaling
 from otel_train.derive.scaling_law import LAWS, Fit, Interval
 from otel_train.derive.steady import IMBALANCE
 from otel_train.report import text
