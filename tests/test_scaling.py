@@ -157,6 +157,15 @@ def test_work_that_nobody_recorded_needs_a_word(tmp_path):
     assert [1.0, 1.0] == pytest.approx([point.efficiency for point in scaling(runs, WEAK).points])
 
 
+def test_ranks_that_share_their_samples(tmp_path):
+    """Two tensor-parallel ranks each count the whole batch: told that it is strong scaling, 8 ms are 87.5 % of 14."""
+    two = build_ranks(tmp_path, "two", [always(forward=3, backward=5)] * 2)
+    found = scaling([one_rank(tmp_path), two], STRONG)
+    assert ("Taken as strong scaling, as asked: by steps.", 0.875) == (
+        found.why, pytest.approx(found.points[1].efficiency)
+    )  # fmt: skip
+
+
 def test_other_hardware_is_refused(tmp_path):
     """Unless asked for; then it is said. Other versions are said alone."""
     one, other = one_rank(tmp_path), {"hardware": {"cpu": {"model": "Epyc"}}, "software": {"torch": "2.0"}}

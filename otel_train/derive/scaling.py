@@ -26,6 +26,12 @@ from otel_train.derive.work import (
 )
 from otel_train.errors import NotComparable
 
+NO_WORK = (
+    "neither samples nor tokens are known of all runs, so what their steps did is not. Record them "
+    "(trace_step(samples=...)), or say what the runs are: --law strong (a step of all ranks is the same work) or "
+    "--law weak (a step of each rank is)"
+)
+
 NOTHING = 1e-6
 """Of a step: what is less was not lost."""
 
@@ -112,7 +118,8 @@ def scaling_efficiency(baseline: RunSummary, run: RunSummary) -> float | None:
 
 
 def scaling(runs: Sequence[RunSummary], law: str | None = None, across_hardware: bool = False) -> Scaling:
-    """Compare runs. ``law`` (``strong``, ``weak``) says the kind where the runs do not show it.
+    """Compare runs. ``law`` says that a step of all ranks is the same work in every run (``strong``), or a step of
+    each (``weak``), whatever amounts are recorded.
 
     Raises ``NotComparable``: fewer than two world sizes, no steps, no known work, or different hardware.
     """
@@ -123,8 +130,10 @@ def scaling(runs: Sequence[RunSummary], law: str | None = None, across_hardware:
         said = " ".join(sentence for name, sentence in differing.items() if name in HARDWARE)
         raise NotComparable(f"{said} Their speeds say nothing of scaling; --force compares them all the same")
     known, groups = list(states.values()), _by_workers(states)
-    unit = common_unit(known) or _unit_of(law)
-    kind, why = (law, f"Taken as {law} scaling, as asked.") if law else kind_of(known, unit)
+    unit = _unit_of(law) if law else common_unit(known)
+    if unit is None:
+        raise NotComparable(NO_WORK)
+    kind, why = (law, f"Taken as {law} scaling, as asked: by {unit}.") if law else kind_of(known, unit)
     baseline = pooled(list(groups[0].values()))
     points = tuple(_point(baseline, group, unit) for group in groups)
     fitted = None if kind == NEITHER else fit(kind, [s.workers for s in known], [rate_of(s, unit) for s in known])
@@ -174,13 +183,7 @@ def _state_of(run: RunSummary) -> Steady:
     return run.steady
 
 
-def _unit_of(law: str | None) -> str:
-    if law is None:
-        raise NotComparable(
-            "neither samples nor tokens are known of all runs, so what their steps did is not. Record them "
-            "(trace_step(samples=...)), or say what the runs are: --law strong (a step of all ranks is the same work) "
-            "or --law weak (a step of each rank is)"
-        )
+def _unit_of(law: str) -> str:
     return STEPS if law == STRONG else RANK_STEPS
 
 

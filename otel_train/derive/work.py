@@ -6,8 +6,7 @@ from otel_train.derive.scaling_law import STRONG, WEAK
 from otel_train.derive.steady import Steady
 
 SAMPLES, TOKENS, STEPS, RANK_STEPS = "samples", "tokens", "steps", "rank-steps"
-"""What work is counted in. Where neither samples nor tokens are known and the law is given: steps of the whole run
-(strong), or of each rank (weak)."""
+"""What work is counted in. Where the law is given: steps of the whole run (strong), or of each rank (weak)."""
 
 NEITHER = "neither"
 
