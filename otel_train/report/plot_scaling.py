@@ -78,9 +78,10 @@ def _rates(axes: "Axes", found: Scaling) -> None:
     )  # fmt: skip
     for point in found.points[1:]:
         axes.annotate(
-            f"{point.efficiency * 100:.0f} %", (point.workers, point.rate), (6, -12), textcoords="offset points",
-            fontsize="small",
+            f"{point.efficiency * 100:.0f} %", (point.workers, point.rate), (0, -16),
+            textcoords="offset points", ha="center", fontsize="small",
         )  # fmt: skip
+    axes.margins(x=0.08)
     axes.set_xticks([*sizes, *([last] if last != sizes[-1] else [])])
 
 
