@@ -20,7 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 2], help="world sizes")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--batch", type=int, default=64, help="of one rank in weak scaling, of all in strong")
     parser.add_argument("--width", type=int, default=512, help="of the model's layers")
     parser.add_argument("--dir", type=Path, help="where to record; default: a temporary directory")

@@ -137,7 +137,7 @@ def _serial(fitted: Fit) -> str:
     share, name = fitted.serial_share, LAWS[fitted.law]
     if share.low is None or share.high is None:
         return f"{text.percent(share.value)}, {name} from {fitted.runs} runs; a third would tell how sure that is"
-    low, high = (max(0.0, min(bound, 1.0)) for bound in (share.low, share.high))  # no share lies beyond
+    low, high = max(share.low, min(share.value, 0.0)), min(share.high, max(share.value, 1.0))  # no share lies beyond
     bounds, off = f"{low * 100:.1f} to {high * 100:.1f} %", text.percent(fitted.residual)
     return f"{text.percent(share.value)} ({bounds}), {name} from {fitted.runs} runs, which are {off} off it"
 
