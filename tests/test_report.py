@@ -118,7 +118,7 @@ MEASURES = {
 }  # fmt: skip
 RUN_KEYS = {
     "schema_version", "run_id", "path", "state", "service_name", "world_size", "started_unix_s", "bottleneck", "merged",
-    "ranks", "slowest_rank", "hardware", "software", "git",
+    "ranks", "slowest_rank", "imbalance", "steady", "disagreements", "hardware", "software", "git",
 }  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def test_the_json_schema_is_stable(run: RunSummary) -> None:
     assert RUN_KEYS == set(content)
     assert 1 == content["schema_version"]
     assert MEASURES == set(content["merged"])
-    assert [MEASURES | {"rank", "state", "host", "hardware"}] * 2 == [set(rank) for rank in content["ranks"]]
+    assert [MEASURES | {"rank", "state", "host", "hardware", "waiting"}] * 2 == [set(rank) for rank in content["ranks"]]
     assert {"verdict", "sentence", "phase", "share", "shares", "judged_steps", "caveats"} == set(content["bottleneck"])
     assert {"mean_s", "min_s", "p50_s", "p95_s", "p99_s", "max_s"} == set(content["merged"]["step_time"])
     assert {"wall", "stepping"} == set(content["merged"]["throughput"]["tokens_per_s"])

@@ -130,7 +130,8 @@ def steps_per_second(run: RunSummary) -> Value:
 
 @measure("samples_per_second", "{sample}/s")
 def samples_per_second(run: RunSummary) -> Value:
-    """Samples over the time from the first step to the last, whatever passed in between; summed over ranks."""
+    """Samples of all ranks over the time from the first step to the last, whatever passed in between, of the rank that
+    took longest."""
     return run.merged.samples_per_s.wall
 
 
@@ -142,7 +143,8 @@ def samples_per_second_stepping(run: RunSummary) -> Value:
 
 @measure("tokens_per_second", "{token}/s")
 def tokens_per_second(run: RunSummary) -> Value:
-    """Tokens over the time from the first step to the last, whatever passed in between; summed over ranks."""
+    """Tokens of all ranks over the time from the first step to the last, whatever passed in between, of the rank that
+    took longest."""
     return run.merged.tokens_per_s.wall
 
 
@@ -220,6 +222,14 @@ def data_wait_share(run: RunSummary) -> Value:
 def starved_share(run: RunSummary) -> Value:
     """The part of the steps that waited for their batch more than half of their time."""
     return run.merged.starvation.starved_share if run.merged.starvation else None
+
+
+@measure("imbalance.share", SHARE)
+def imbalance_share(run: RunSummary) -> Value:
+    """What ranks wait for the slowest, over the step time: of each step that all ranks recorded, the time of a rank in
+    backward and collectives less that of the rank that spent least there; the mean of steps and ranks, warm-up left
+    out."""
+    return run.imbalance.mean_s / run.steady.step_s if run.imbalance and run.steady and run.steady.step_s else None
 
 
 @measure("packing_efficiency", SHARE)

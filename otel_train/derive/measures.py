@@ -105,9 +105,19 @@ def step_rate(scans: Sequence[StepScan]) -> Rate:
 
 
 def amount_rate(scans: Sequence[StepScan], amount: Callable[[StepScan], AmountTotal]) -> Rate:
-    """Samples or tokens a second, summed over ranks; None when a rank with steps knows none of its own."""
-    rates = [_rate(amount(scan), scan) for scan in scans if scan.count]
-    return Rate(_sum(rate.wall for rate in rates), _sum(rate.stepping for rate in rates))
+    """Samples or tokens a second of all ranks; None when a rank with steps knows none of its own.
+
+    Over the whole time it is the total over the time of the rank that took longest, by its own clock: ranks that were
+    done before it had to wait. Inside steps it is the sum of the ranks' rates.
+    """
+    rates = [(scan.bounds_ns, _rate(amount(scan), scan)) for scan in scans if scan.count]
+    longest_ns = max((bounds[1] - bounds[0] for bounds, _ in rates if bounds), default=0)
+    totals = [
+        rate.wall * (bounds[1] - bounds[0]) if bounds and rate.wall is not None else None for bounds, rate in rates
+    ]
+    total = _sum(totals)
+    wall = total / longest_ns if total is not None and longest_ns else None
+    return Rate(wall, _sum(rate.stepping for _, rate in rates))
 
 
 def _rate(amount: AmountTotal, scan: StepScan) -> Rate:

@@ -11,6 +11,7 @@ from typing import Any
 from otel_train.derive.data_loading import DataLoading
 from otel_train.derive.event_totals import CheckpointTotal
 from otel_train.derive.gpu import GpuTotals
+from otel_train.derive.imbalance import Imbalance
 from otel_train.derive.scalar_totals import ScalarTotal
 from otel_train.derive.summary import RunSummary, Summary
 
@@ -36,11 +37,22 @@ def run_as_dict(run: RunSummary) -> dict[str, Any]:
                 "state": run.states[summary.ranks[0]],
                 "host": run.identities[summary.ranks[0]].get("process", {}).get("host"),
                 "hardware": run.identities[summary.ranks[0]].get("hardware"),
+                "waiting": _waiting(run.imbalance, summary.ranks[0]),
                 **summary_as_dict(summary),
             }
             for summary in run.ranks
         ],
         "slowest_rank": run.slowest_rank,
+        "imbalance": {
+            "mean_s": run.imbalance.mean_s,
+            "last_rank": run.imbalance.last_rank,
+            "steps": run.imbalance.steps,
+            "on_gpu": run.imbalance.on_gpu,
+        }
+        if run.imbalance
+        else None,
+        "steady": asdict(run.steady) if run.steady else None,
+        "disagreements": list(run.disagreements),
         "hardware": first.get("hardware"),
         "software": first.get("software"),
         "git": first.get("git"),
@@ -102,6 +114,12 @@ def without_nonfinite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _waiting(waiting: Imbalance | None, rank: int) -> dict[str, float] | None:
+    if waiting is None or rank not in waiting.waits_s:
+        return None
+    return {"mean_s": waiting.waits_s[rank], "last_share": waiting.last[rank]}
 
 
 def _checkpoint(total: CheckpointTotal) -> dict[str, Any]:

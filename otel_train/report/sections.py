@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from otel_train.derive.bottleneck import Verdict
+from otel_train.derive.catalogue import imbalance_share
 from otel_train.derive.evidence import COMPUTE, UNKNOWN
 from otel_train.derive.measures import PhaseShare
 from otel_train.derive.summary import RunSummary, Summary
@@ -172,7 +173,7 @@ def ranks(run: RunSummary) -> RenderableType | None:
             text.integer(summary.counts.training),
             Text(run.states[rank], style=STATE_STYLES.get(run.states[rank], "")),
         )
-    return Group(table, *_slowest_rank(run))
+    return Group(table, *_slowest_rank(run), *_waiting(run))
 
 
 def _slowest_rank(run: RunSummary) -> list[RenderableType]:
@@ -181,10 +182,32 @@ def _slowest_rank(run: RunSummary) -> list[RenderableType]:
     if slowest is None or not min(medians.values()):
         return []
     behind = medians[slowest] / min(medians.values()) - 1
-    if behind < 0.01:
+    if behind < NOT_WORTH_TELLING:
+        if (imbalance_share(run) or 0.0) >= NOT_WORTH_TELLING:  # steps are equally long because ranks wait
+            return []
         return [Text("  all ranks are equally fast (median steps within 1 %)", style="dim")]
     longer = f"{behind * 100:.0f} % longer than the fastest rank's"
     return [Text(f"  rank {slowest} is the slowest: its median step is {longer}")]
+
+
+def _waiting(run: RunSummary) -> list[RenderableType]:
+    """How long ranks wait for the slowest."""
+    waiting, share = run.imbalance, imbalance_share(run)
+    if waiting is None or share is None:
+        return []
+    if share < NOT_WORTH_TELLING or waiting.last_rank is None:
+        return [Text("  no rank waits long for another", style="dim")]
+    last = f"rank {waiting.last_rank} comes last in {text.percent(waiting.last[waiting.last_rank])} of the steps"
+    return [Text(f"  ranks wait {text.percent(share)} of the step time for the slowest: {last}")]
+
+
+NOT_WORTH_TELLING = 0.01
+"""Of the step time."""
+
+
+def disagreements(run: RunSummary) -> RenderableType | None:
+    """What the ranks do not agree on, and which are missing."""
+    return Text("\n".join(run.disagreements), style="yellow") if run.disagreements else None
 
 
 def indented(renderable: RenderableType) -> RenderableType:

@@ -21,6 +21,7 @@ def render(run: RunSummary, console: Console, brief: bool = False) -> Renderable
     parts = [
         sections.header(run),
         sections.verdict(run.merged.verdict),
+        sections.disagreements(run),
         sections.throughput(run),
         sections.step_time(run.merged, width - BESIDE_STEP_CURVE if draws else 0),
         sections.phases(run.merged, width - BESIDE_BAR if draws else 0),
