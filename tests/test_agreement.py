@@ -91,4 +91,4 @@ def test_totals_of_ranks_are_summed_and_the_slowest_gives_the_wall_clock(tmp_pat
     counts, span = run.merged.counts, run.merged.span
     assert (80, 2560, 0.8) == (counts.training, counts.samples, pytest.approx(span.wall_s))
     assert 2560 / 0.8 == pytest.approx(run.merged.samples_per_s.wall)
-    assert 64 / 0.02 == pytest.approx(run.steady.samples / run.steady.step_s)
+    assert 64 / 0.02 == pytest.approx(run.mean_step.samples / run.mean_step.step_s)

@@ -11,9 +11,9 @@ from scaling_runs import ALONE, always, build_ranks, one_rank, write_step
 
 from otel_train.derive.imbalance import Meetings, compare, host_meetings
 from otel_train.derive.lost_time import ALL_PARTS, PARTS, lost_time
+from otel_train.derive.mean_step import MeanStep
 from otel_train.derive.scaling import scaling, scaling_efficiency
 from otel_train.derive.scaling_law import STRONG, WEAK
-from otel_train.derive.steady import Steady
 from otel_train.derive.summary import summarize_run
 from otel_train.derive.work import NEITHER, SAMPLES, kind_of
 from otel_train.errors import NotComparable
@@ -106,9 +106,9 @@ def test_waiting_for_a_checkpoint_is_no_imbalance(tmp_path):
         return ALONE | {"backward": 408} if number == 21 else ALONE
 
     run = build_ranks(tmp_path, "two", [saving, waiting], pauses={(0, 20): 400})
-    assert 0.014 == pytest.approx(run.steady.step_s)
-    assert 0 == pytest.approx(run.steady.times_s["imbalance"], abs=1e-9)
-    assert 0.4 == pytest.approx(run.steady.left_out_s)
+    assert 0.014 == pytest.approx(run.mean_step.step_s)
+    assert 0 == pytest.approx(run.mean_step.times_s["imbalance"], abs=1e-9)
+    assert 0.4 == pytest.approx(run.mean_step.left_out_s)
 
 
 def test_ranks_of_which_there_is_no_record_are_like_the_others(tmp_path):
@@ -195,7 +195,9 @@ def states(draw, workers):
     times = draw(classes) | {"step": draw(st.floats(1e-3, 10))}
     forward = draw(st.none() | st.floats(0, 1))
     forward_s = None if forward is None else forward * times.get("compute", 0.0)
-    return Steady(workers, workers, 50, math.fsum(times.values()), draw(st.floats(1, 1e4)), None, times, forward_s, 0.0)
+    return MeanStep(
+        workers, workers, 50, math.fsum(times.values()), draw(st.floats(1, 1e4)), None, times, forward_s, 0.0
+    )
 
 
 @given(states(1), states(4))
@@ -213,8 +215,8 @@ def test_the_parts_add_up_to_all_that_is_lost(baseline, run):
 def test_each_class_is_its_part(what, part):
     """A second more of a class is a second lost to its part, and to no other."""
     times = dict.fromkeys((*PARTS, "step"), 1.0)
-    baseline = Steady(1, 1, 50, 7.0, 32.0, None, times, None, 0.0)
-    run = Steady(2, 2, 50, 8.0, 64.0, None, times | {what: times.get(what, 0.0) + 1}, None, 0.0)
+    baseline = MeanStep(1, 1, 50, 7.0, 32.0, None, times, None, 0.0)
+    run = MeanStep(2, 2, 50, 8.0, 64.0, None, times | {what: times.get(what, 0.0) + 1}, None, 0.0)
     assert dict.fromkeys(ALL_PARTS, 0.0) | {part: 1.0} == pytest.approx(lost_time(baseline, run, SAMPLES))
 
 
@@ -269,7 +271,7 @@ def test_the_same_training_in_all_is_said(tmp_path):
 @given(st.integers(1, 4096), st.integers(1, 64), st.sampled_from([STRONG, WEAK]))
 def test_strong_and_weak_are_told_apart_by_the_batch(batch, size, law):
     """The same for all ranks together is strong, the same for each is weak."""
-    one = Steady(1, 1, 50, 1.0, float(64 * batch), None, {}, None, 0.0)
+    one = MeanStep(1, 1, 50, 1.0, float(64 * batch), None, {}, None, 0.0)
     samples = 64 * batch * (1 if law == STRONG else 2 * size)
-    many = Steady(2 * size, 2 * size, 50, 1.0, float(samples), None, {}, None, 0.0)
+    many = MeanStep(2 * size, 2 * size, 50, 1.0, float(samples), None, {}, None, 0.0)
     assert law == kind_of([one, many], SAMPLES)[0]

@@ -7,7 +7,7 @@ of the baseline is lost; since the same classes make up both, each class's diffe
 import math
 
 from otel_train.derive.evidence import COMMUNICATION, COMPUTE, INPUT, LAUNCH, OPTIMIZER
-from otel_train.derive.steady import IMBALANCE, Steady
+from otel_train.derive.mean_step import IMBALANCE, MeanStep
 from otel_train.derive.work import work_of
 
 DATA, OTHER = "data", "other"
@@ -18,7 +18,7 @@ PARTS = {INPUT: DATA, COMMUNICATION: COMMUNICATION, IMBALANCE: IMBALANCE, LAUNCH
 ALL_PARTS = (*PARTS.values(), OTHER)
 
 
-def lost_time(baseline: Steady, run: Steady, unit: str) -> dict[str, float]:
+def lost_time(baseline: MeanStep, run: MeanStep, unit: str) -> dict[str, float]:
     """Where a step of the run loses time against the baseline, in s of each rank; the parts add up to all of it.
 
     A part that neither run has recorded is left out. DDP reduces gradients inside ``backward``: what backward takes
@@ -38,7 +38,7 @@ def lost_time(baseline: Steady, run: Steady, unit: str) -> dict[str, float]:
     return parts
 
 
-def _hidden_communication(baseline: Steady, run: Steady) -> float | None:
+def _hidden_communication(baseline: MeanStep, run: MeanStep) -> float | None:
     """None where forward and backward are not known of both, or there is nothing to communicate with."""
     if run.workers <= baseline.workers or not baseline.forward_s or not run.forward_s:
         return None

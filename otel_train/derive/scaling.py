@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from otel_train.derive.agreement import HARDWARE, missing_ranks, run_disagreements
 from otel_train.derive.lost_time import lost_time
+from otel_train.derive.mean_step import MeanStep, pooled
 from otel_train.derive.scaling_law import STRONG, WEAK, Fit, Interval, fit
-from otel_train.derive.steady import Steady, pooled
 from otel_train.derive.steps import FEW_STEPS
 from otel_train.derive.summary import RunSummary
 from otel_train.derive.work import (
@@ -111,10 +111,10 @@ def scaling_efficiency(baseline: RunSummary, run: RunSummary) -> float | None:
     Rates are of the steady state: samples of a mean step (tokens, where samples are not known) over its time by the
     slowest rank. None where either run has no step, or neither amount is known of both.
     """
-    if baseline.steady is None or run.steady is None:
+    if baseline.mean_step is None or run.mean_step is None:
         return None
-    unit = common_unit([baseline.steady, run.steady])
-    return None if unit is None else rate_of_a_rank(run.steady, unit) / rate_of_a_rank(baseline.steady, unit)
+    unit = common_unit([baseline.mean_step, run.mean_step])
+    return None if unit is None else rate_of_a_rank(run.mean_step, unit) / rate_of_a_rank(baseline.mean_step, unit)
 
 
 def scaling(runs: Sequence[RunSummary], law: str | None = None, across_hardware: bool = False) -> Scaling:
@@ -141,7 +141,7 @@ def scaling(runs: Sequence[RunSummary], law: str | None = None, across_hardware:
     return Scaling(kind, why, unit, points, fitted, _doubling(fitted, points), notes)
 
 
-def _point(baseline: Steady, group: Mapping[str, Steady], unit: str) -> Point:
+def _point(baseline: MeanStep, group: Mapping[str, MeanStep], unit: str) -> Point:
     whole = pooled(list(group.values()))
     rates = [rate_of(each, unit) for each in group.values()]
     speedup = rate_of(whole, unit) / rate_of(baseline, unit)
@@ -177,17 +177,17 @@ def _by_name(runs: Sequence[RunSummary]) -> dict[str, RunSummary]:
     return {run.run_id if ids.count(run.run_id) == 1 else path: run for path, run in paths.items()}
 
 
-def _state_of(run: RunSummary) -> Steady:
-    if run.steady is None:
+def _state_of(run: RunSummary) -> MeanStep:
+    if run.mean_step is None:
         raise NotComparable(f"run {run.run_id} has no training step: there is nothing to compare. Leave it out")
-    return run.steady
+    return run.mean_step
 
 
 def _unit_of(law: str) -> str:
     return STEPS if law == STRONG else RANK_STEPS
 
 
-def _by_workers(states: Mapping[str, Steady]) -> list[dict[str, Steady]]:
+def _by_workers(states: Mapping[str, MeanStep]) -> list[dict[str, MeanStep]]:
     sizes = sorted({each.workers for each in states.values()})
     if len(sizes) < 2:
         raise NotComparable(
@@ -205,7 +205,7 @@ def _whole_work(kind: str, runs: Sequence[RunSummary]) -> list[str]:
     return [f"All runs trained {max(known):,} samples, so the speed-up is that of the whole training, too."]
 
 
-def _notes(runs: Mapping[str, RunSummary], states: Mapping[str, Steady], points: Sequence[Point]) -> list[str]:
+def _notes(runs: Mapping[str, RunSummary], states: Mapping[str, MeanStep], points: Sequence[Point]) -> list[str]:
     notes = []
     if points[0].workers > 1:
         notes.append(f"The baseline has {points[0].workers} ranks: what these lose already is not seen.")

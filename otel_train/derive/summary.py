@@ -12,13 +12,13 @@ from otel_train.derive.data_loading import DataLoading, merged_loading
 from otel_train.derive.event_totals import AlertTotal, CheckpointTotal, ErrorTotal, Profiled, SpanTotal
 from otel_train.derive.gpu import GpuTotals, merged_gpu
 from otel_train.derive.imbalance import Imbalance, imbalance
+from otel_train.derive.mean_step import MeanStep, mean_step
 from otel_train.derive.measures import PhaseShare, Rate, Span, Starvation, StepTime
 from otel_train.derive.merge import added, health_total, merged_errors
 from otel_train.derive.phases import PhaseTotal
 from otel_train.derive.resource_totals import ResourceTotal
 from otel_train.derive.scalar_totals import ScalarTotal
 from otel_train.derive.scan import RankScan, scan_rank
-from otel_train.derive.steady import Steady, steady
 from otel_train.derive.steps import SLOWEST, SlowStep
 from otel_train.runlog.runs import Run, state_of
 
@@ -97,7 +97,7 @@ class RunSummary:
     """By rank: ``run.json``."""
     merged: Summary
     ranks: tuple[Summary, ...]
-    steady: Steady | None = None
+    mean_step: MeanStep | None = None
     """The mean step after the warm-up; None without a step."""
     imbalance: Imbalance | None = None
     """How long ranks wait for the slowest; None for one rank, or where that is not recorded."""
@@ -143,7 +143,7 @@ def summarize_run(run: Run) -> RunSummary:
         identities,
         ranks[0] if len(ranks) == 1 else summarize(scans),
         ranks,
-        steady(scans, waiting),
+        mean_step(scans, waiting),
         waiting,
         rank_disagreements(identities),
     )

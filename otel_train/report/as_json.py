@@ -51,7 +51,7 @@ def run_as_dict(run: RunSummary) -> dict[str, Any]:
         }
         if run.imbalance
         else None,
-        "steady": asdict(run.steady) if run.steady else None,
+        "mean_step": asdict(run.mean_step) if run.mean_step else None,
         "disagreements": list(run.disagreements),
         "hardware": first.get("hardware"),
         "software": first.get("software"),

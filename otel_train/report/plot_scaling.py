@@ -8,9 +8,9 @@ import numpy as np
 
 from otel_train.derive.evidence import COMMUNICATION, COMPUTE, LAUNCH, OPTIMIZER
 from otel_train.derive.lost_time import ALL_PARTS, DATA, OTHER
+from otel_train.derive.mean_step import IMBALANCE
 from otel_train.derive.scaling import Scaling
 from otel_train.derive.scaling_law import LAWS
-from otel_train.derive.steady import IMBALANCE
 from otel_train.errors import OtelTrainError
 from otel_train.report.plot import PHASE_COLOURS
 

@@ -7,9 +7,9 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from otel_train.derive.lost_time import ALL_PARTS, DATA
+from otel_train.derive.mean_step import IMBALANCE
 from otel_train.derive.scaling import Doubling, Point, Scaling
 from otel_train.derive.scaling_law import LAWS, Fit, Interval
-from otel_train.derive.steady import IMBALANCE
 from otel_train.report import text
 from otel_train.report.as_json import without_nonfinite
 from otel_train.report.sections import columns

@@ -21,7 +21,7 @@ LEFT_OUT = (CHECKPOINT, EVALUATION)
 
 
 @dataclass(frozen=True)
-class Steady:
+class MeanStep:
     """The mean step after the warm-up. Times are s a step; amounts are of all ranks, those without a record too."""
 
     workers: int
@@ -44,7 +44,7 @@ class Steady:
     """Checkpoints and evaluations, of the rank that spent most on them: over the run, not a step."""
 
 
-def steady(scans: Sequence[RankScan], waiting: Imbalance | None = None) -> Steady | None:
+def mean_step(scans: Sequence[RankScan], waiting: Imbalance | None = None) -> MeanStep | None:
     """The steady state of a run from all its ranks; None without a step.
 
     What a rank waited for another's checkpoint is no imbalance: it is taken off as far as waiting was measured.
@@ -64,7 +64,7 @@ def steady(scans: Sequence[RankScan], waiting: Imbalance | None = None) -> Stead
         if waiting or idle_s:
             rank[IMBALANCE] = rank.get(IMBALANCE, 0.0) + idle_s
     workers, faster = world_size(judged), faster_half(times)
-    return Steady(
+    return MeanStep(
         workers,
         len(judged),
         sum(each.steps for each in evidence) / len(judged),
@@ -77,7 +77,7 @@ def steady(scans: Sequence[RankScan], waiting: Imbalance | None = None) -> Stead
     )
 
 
-def pooled(runs: Sequence[Steady]) -> Steady:
+def pooled(runs: Sequence[MeanStep]) -> MeanStep:
     """Several runs at one world size as one: their mean step, each step counted alike."""
     steps = sum(each.steps for each in runs)
 
@@ -86,7 +86,7 @@ def pooled(runs: Sequence[Steady]) -> Steady:
         return sum(known) / steps if len(known) == len(runs) else None
 
     classes = dict.fromkeys(what for each in runs for what in each.times_s)
-    return Steady(
+    return MeanStep(
         runs[0].workers,
         min(each.ranks for each in runs),
         steps,
