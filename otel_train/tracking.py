@@ -194,7 +194,7 @@ class Tracking(threading.Thread):
         first_line = next(iter(str(error).splitlines()), "")
         guard.warn_once(
             f"{self.name} fails",
-            "%s did not take measures of run %s: %s: %.200s. Training goes on, it every %g s",
+            "%s did not take measures of run %s: %s: %.200s. Training and record go on; next try in %g s",
             self._tracker.name, self._log.run_id, type(error).__name__, first_line, self._every_s,
         )  # fmt: skip
 

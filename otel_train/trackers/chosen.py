@@ -28,8 +28,8 @@ def chosen_trackers(settings: Settings, rank: int) -> list[Tracker]:
         need(name)
     if "tensorboard" in settings.trackers and settings.tensorboard_dir is None and not _sees_writers(settings):
         raise SettingsError(
-            "trackers has tensorboard, and nothing says where it is; allowed is a folder, or zero code, which sees each "
-            "SummaryWriter. Type: init(trackers='tensorboard', tensorboard_dir=writer.log_dir)."
+            "trackers has tensorboard, and nothing says where it is; allowed is a folder, or zero code, which sees "
+            "each SummaryWriter. Type: init(trackers='tensorboard', tensorboard_dir=writer.log_dir)."
         )
     return [MAKERS[name](settings) for name in settings.trackers]
 
@@ -38,8 +38,8 @@ def need(name: str) -> None:
     """Raises ``SettingsError`` where a tracker's package is missing."""
     if not is_installed(name):
         raise SettingsError(
-            f"trackers has {name}, which is not installed; allowed is what is. "
-            f"Type: pip install 'otel-train[{name}]', or take {name} out of OTEL_TRAIN_TRACKERS or init(trackers=…)."
+            f"{name} is asked for, which is not installed. Type: pip install 'otel-train[{name}]', or take {name} "
+            "out of OTEL_TRAIN_TRACKERS or init(trackers=…)."
         )
 
 

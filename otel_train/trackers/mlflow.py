@@ -43,7 +43,7 @@ class Mlflow:
 
     def begin(self, run: MlflowRun, run_id: str) -> None:
         """A tag with the id of the record."""
-        _client(run).set_tag(run.id, f"{PREFIX}.run_id", run_id)
+        client_of(run.uri).set_tag(run.id, f"{PREFIX}.run_id", run_id)
 
     def is_ready(self, run: MlflowRun) -> bool:
         """Always: metrics have steps of their own."""
@@ -79,14 +79,29 @@ class Mlflow:
     def _log(self, run: MlflowRun, metrics: list[Any], tags: dict[str, str]) -> None:
         from mlflow.entities import RunTag
 
-        client = _client(run)
+        client = client_of(run.uri)
         for start in range(0, len(metrics), MOST_A_REQUEST):
             client.log_batch(run.id, metrics[start : start + MOST_A_REQUEST])
         if tags:
             client.log_batch(run.id, tags=[RunTag(key, text[:LONGEST_TAG]) for key, text in tags.items()])
 
 
-def _client(run: MlflowRun) -> Any:
+def client_of(uri: str) -> Any:
+    """MLflow's client for a server or store."""
     from mlflow.tracking import MlflowClient
 
-    return MlflowClient(run.uri)
+    return MlflowClient(uri)
+
+
+def tracking_uri() -> str:
+    """The server or store of MLflow's variables."""
+    import mlflow
+
+    return str(mlflow.get_tracking_uri())
+
+
+def mlflow_error() -> type[Exception]:
+    """What MLflow raises where a server is away, or refuses."""
+    from mlflow.exceptions import MlflowException
+
+    return MlflowException  # type: ignore[no-any-return]
