@@ -117,7 +117,8 @@ def row_until(log: RankLog, reached: Reached, end_ns: int, headers: Headers | No
 def next_end_ns(log: RankLog, reached: Reached, every_s: float, until_ns: int, most: int) -> int:
     """When the interval ends that is to be told next: whole numbers of ``every_s`` from the record's beginning on.
 
-    Of several times that, where otherwise it would take more than ``most`` rows to tell all until ``until_ns``.
+    Of several times that, where it would take more than ``most`` rows to tell all until ``until_ns``: a ``most``-th of
+    what is left. So n intervals take ``most * (1 + ln(n / most))`` rows.
     """
     origin_ns, every_ns = log.anchor.monotonic_ns, int(every_s * 1e9)
     behind = max(until_ns - reached.time_ns, 0) // every_ns
