@@ -199,19 +199,20 @@ class Tracking(threading.Thread):
         )  # fmt: skip
 
 
-class _without_retries_on_stderr:  # noqa: N801  reads as the statement that it is
+class _without_retries_on_stderr(logging.Filter):  # noqa: N801  reads as the statement that it is
     """A server that is away is said once by us; the client's notes on each try of this thread are left out."""
 
     LOGGERS = ("urllib3.connectionpool", "urllib3.util.retry")
 
     def __enter__(self) -> None:
+        self._thread = threading.current_thread().name
         for name in self.LOGGERS:
-            logging.getLogger(name).addFilter(_is_not_ours)
+            logging.getLogger(name).addFilter(self)
 
     def __exit__(self, *ended: object) -> None:
         for name in self.LOGGERS:
-            logging.getLogger(name).removeFilter(_is_not_ours)
+            logging.getLogger(name).removeFilter(self)
 
-
-def _is_not_ours(record: logging.LogRecord) -> bool:
-    return not str(record.threadName).startswith(THREADS)
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Is it another thread's?"""
+        return record.threadName != self._thread
