@@ -39,13 +39,13 @@ from otel_train.sampling import Sampling, host_lock, sources
 from otel_train.settings import Settings, recordable
 from otel_train.software import describe_git, describe_software
 from otel_train.store import Store, open_store
-from otel_train.tracking import Tracking, trackers_of
 from otel_train.version import __version__
 from otel_train.watching import Watching, delivery_of
 
 if TYPE_CHECKING:
     from otel_train.alerts.notify import Delivery
     from otel_train.trackers.tracker import Tracker
+    from otel_train.tracking import Tracking
 
 KEEPER_STOP_S = 0.5
 
@@ -91,7 +91,7 @@ class Session:
         )
         self.profiling = Profiling(settings, store, self.recorder, identity.rank)
         self.alerts = Watching(settings, store, clock, identity, self.recorder.state, delivery, self._write_event)
-        self._tracking = [Tracking(tracker, settings, RankLog(store), clock) for tracker in trackers]
+        self._tracking = self._trackings(trackers)
         self._export: Any = None
         self._progress: Any = None
         self._sampling = Sampling(
@@ -311,6 +311,13 @@ class Session:
             self._export = Sending(self)
             self._export.start()
 
+    def _trackings(self, trackers: "Sequence[Tracker]") -> "list[Tracking]":
+        if not trackers:
+            return []
+        from otel_train.tracking import Tracking
+
+        return [Tracking(tracker, self.settings, RankLog(self.store), self.clock) for tracker in trackers]
+
     def _start_progress(self) -> None:
         from otel_train.live import Progress
 
@@ -324,13 +331,22 @@ def begin(settings: Settings, providers: dict[str, Any], clock: Clock, store: St
     guard.forget()
     delivery = delivery_of(settings)
     identity = identify(run_id=settings.run_id)
-    trackers = trackers_of(settings, identity.rank)
+    trackers = _trackers(settings, identity.rank)
     if store is None:
         store, run_id = open_store(settings.dir, identity.run_id, identity.rank, settings.max_disk)
         identity = Identity(run_id, identity.rank, identity.local_rank, identity.world_size, identity.launcher)
     session = Session(settings, providers, store, identity, clock, delivery, trackers)
     session.start()
     return session
+
+
+def _trackers(settings: Settings, rank: int) -> "Sequence[Tracker]":
+    """The trackers that are asked for. Raises ``SettingsError``: before anything of the run is there."""
+    if not settings.trackers:
+        return ()
+    from otel_train.trackers.chosen import chosen_trackers
+
+    return chosen_trackers(settings, rank)
 
 
 def is_being_spawned() -> bool:

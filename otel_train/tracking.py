@@ -28,15 +28,6 @@ LATE_S = 1.0
 """A record may be written a little after its time."""
 
 
-def trackers_of(settings: Settings, rank: int) -> "list[Tracker]":
-    """The trackers that are asked for. Raises ``SettingsError``: before anything of the run is there."""
-    if not settings.trackers:
-        return []
-    from otel_train.trackers.chosen import chosen_trackers
-
-    return chosen_trackers(settings, rank)
-
-
 class Tracking(threading.Thread):
     """Tells one tracker of one rank's run for as long as it goes on."""
 
