@@ -14,3 +14,6 @@ recorder: "Recorder | None" = None
 
 going_on: list[object] = []
 """Evaluations and checkpoints that the training thread is in now: the record has them when they are over."""
+
+summary_folders: list[str] = []
+"""Where the ``SummaryWriter`` that the script made last writes, as far as a hook has seen one."""

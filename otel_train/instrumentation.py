@@ -27,6 +27,8 @@ SURFACES: dict[str, tuple[str, ...]] = {
     "torchdata.stateful_dataloader.stateful_dataloader": ("worker_fetch",),
     "torch._dynamo.callback": ("compilation",),
     "torch.distributed": ("collectives",),
+    "torch.utils.tensorboard.writer": ("summary_writer",),
+    "tensorboardX.writer": ("summary_writer",),
     "torch.nn.parallel.distributed": ("ddp",),
     "torch.distributed.checkpoint": ("distributed_checkpoint",),
     "safetensors.torch": ("safetensors_files",),

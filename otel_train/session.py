@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,8 @@ from otel_train.watching import Watching, delivery_of
 
 if TYPE_CHECKING:
     from otel_train.alerts.notify import Delivery
+    from otel_train.trackers.tracker import Tracker
+    from otel_train.tracking import Tracking
 
 KEEPER_STOP_S = 0.5
 
@@ -62,6 +64,7 @@ class Session:
         identity: Identity,
         clock: Clock,
         delivery: "Delivery | None" = None,
+        trackers: "Sequence[Tracker]" = (),
     ) -> None:
         self.settings = settings
         self.providers = providers
@@ -88,6 +91,7 @@ class Session:
         )
         self.profiling = Profiling(settings, store, self.recorder, identity.rank)
         self.alerts = Watching(settings, store, clock, identity, self.recorder.state, delivery, self._write_event)
+        self._tracking = self._trackings(trackers)
         self._export: Any = None
         self._progress: Any = None
         self._sampling = Sampling(
@@ -126,6 +130,8 @@ class Session:
             raise
         except Exception as error:  # noqa: BLE001  as the guard does, for all others
             guard.report("export", error)
+        for tracking in self._tracking:
+            tracking.start()
         if self.settings.progress and self.identity.rank == 0:
             with guard.guarded("progress"):
                 self._start_progress()
@@ -160,9 +166,13 @@ class Session:
             self.alerts.close(max(deadline - time.monotonic(), 0.0))
         with guard.guarded("run.json"):
             self._write_end(error)
+        for tracking in self._tracking:
+            tracking.end_soon()
         with guard.guarded("export"):
             if self._export is not None:
                 self._export.finish(deadline)
+        for tracking in self._tracking:
+            tracking.finish(deadline)
 
     def _shutdown_at_exit(self) -> None:
         """The process ends. If an exception ended it, the interpreter has just printed it and still knows it."""
@@ -250,7 +260,8 @@ class Session:
                 self._keeper.cpu_ns
                 + self._sampling.cpu_ns
                 + self.profiling.digesting_ns
-                + (self._export.cpu_ns if self._export is not None else 0),
+                + (self._export.cpu_ns if self._export is not None else 0)
+                + sum(tracking.cpu_ns for tracking in self._tracking),
                 self.scalars.dropped + (self._export.dropped if self._export is not None else 0),
                 self.recorder.sidelines.left_out,
                 self._export.failures if self._export is not None else {},
@@ -300,6 +311,13 @@ class Session:
             self._export = Sending(self)
             self._export.start()
 
+    def _trackings(self, trackers: "Sequence[Tracker]") -> "list[Tracking]":
+        if not trackers:
+            return []
+        from otel_train.tracking import Tracking
+
+        return [Tracking(tracker, self.settings, RankLog(self.store), self.clock) for tracker in trackers]
+
     def _start_progress(self) -> None:
         from otel_train.live import Progress
 
@@ -313,12 +331,22 @@ def begin(settings: Settings, providers: dict[str, Any], clock: Clock, store: St
     guard.forget()
     delivery = delivery_of(settings)
     identity = identify(run_id=settings.run_id)
+    trackers = _trackers(settings, identity.rank)
     if store is None:
         store, run_id = open_store(settings.dir, identity.run_id, identity.rank, settings.max_disk)
         identity = Identity(run_id, identity.rank, identity.local_rank, identity.world_size, identity.launcher)
-    session = Session(settings, providers, store, identity, clock, delivery)
+    session = Session(settings, providers, store, identity, clock, delivery, trackers)
     session.start()
     return session
+
+
+def _trackers(settings: Settings, rank: int) -> "Sequence[Tracker]":
+    """The trackers that are asked for. Raises ``SettingsError``: before anything of the run is there."""
+    if not settings.trackers:
+        return ()
+    from otel_train.trackers.chosen import chosen_trackers
+
+    return chosen_trackers(settings, rank)
 
 
 def is_being_spawned() -> bool:
@@ -348,6 +376,7 @@ def _at_exit(end: Callable[[], None]) -> Callable[[], None]:
 def _after_fork_in_child() -> None:
     session, active.session, active.recorder = active.session, None, None
     active.going_on.clear()
+    active.summary_folders.clear()
     if session is not None:
         with contextlib.suppress(Exception):
             session.abandon()

@@ -11,6 +11,8 @@ UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "m
 
 SMALLEST_DISK = 16 * 2**20
 SHORTEST_SAMPLING_S = 0.1
+SHORTEST_TRACKING_S = 1.0
+TRACKERS = ("mlflow", "tensorboard", "wandb")
 
 
 def flag(value: object) -> bool:
@@ -49,6 +51,26 @@ def positive_seconds(value: object) -> float:
 def sampling_seconds(value: object) -> float:
     """A pace that costs no more than 5 % of a core."""
     return _number(value, lambda number: number >= SHORTEST_SAMPLING_S, f"seconds, at least {SHORTEST_SAMPLING_S}")
+
+
+def tracker_seconds(value: object) -> float:
+    """A pace at which a row is worth its request."""
+    return _number(value, lambda number: number >= SHORTEST_TRACKING_S, f"seconds, at least {SHORTEST_TRACKING_S:g}")
+
+
+def tracker_names(value: object) -> tuple[str, ...]:
+    """``off``, ``auto``, or names of trackers with commas; or a list of them."""
+    expected = f"off, auto, or some of {', '.join(TRACKERS)}, with commas"
+    if isinstance(value, bool):  # off, as YAML reads it
+        value = "auto" if value else "off"
+    words = [
+        str(word).strip().lower() for word in (value if isinstance(value, list | tuple) else str(value).split(","))
+    ]
+    if words in ([], ["off"], ["none"]):
+        return ()
+    if words != ["auto"] and not set(words) <= set(TRACKERS):
+        raise ValueError(expected)
+    return tuple(dict.fromkeys(words))
 
 
 def factor(value: object) -> float:

@@ -34,6 +34,8 @@ from otel_train.setting_values import (
     share_or_off,
     size,
     step_ranges,
+    tracker_names,
+    tracker_seconds,
     whole_number,
 )
 
@@ -136,6 +138,26 @@ class Settings:
         alert_rules,
         "OTEL_TRAIN_ALERTS",
         "on (the built-in rules), off, or a YAML file of rules; see alerts.md.",
+    )
+    trackers: tuple[str, ...] = setting(
+        (),
+        tracker_names,
+        "OTEL_TRAIN_TRACKERS",
+        "Experiment trackers whose open run gets the measures: mlflow, tensorboard, wandb, several with commas; auto: "
+        "those in which a run is open; off. See trackers.md.",
+    )
+    tracker_interval_s: float = setting(
+        10.0, tracker_seconds, "OTEL_TRAIN_TRACKER_INTERVAL", "Seconds of the run that a tracker is told in one row."
+    )
+    tracker_ranks: tuple[int, ...] | None = setting(
+        (0,), numbers_or_all, "OTEL_TRAIN_TRACKER_RANKS", "Ranks that tell trackers: all, or 0,8."
+    )
+    tensorboard_dir: Path | None = setting(
+        None,
+        path,
+        "OTEL_TRAIN_TENSORBOARD_DIR",
+        "The log_dir of your SummaryWriter, where trackers has tensorboard. By itself, in zero code: that of the "
+        "writer made last.",
     )
     preset: str | None = setting(
         None,
@@ -363,13 +385,16 @@ def _text(value: object) -> str:
         return "-"
     if isinstance(value, dict):
         return ",".join(f"{key}={item}" for key, item in value.items())
+    if isinstance(value, tuple) and all(isinstance(item, str | int) for item in value):
+        return ",".join(map(str, value))
     return str(value)
 
 
 def recordable(settings: Settings) -> dict[str, Any]:
     """The settings as ``run.json`` holds them, without secrets."""
     content = {one.name: getattr(settings, one.name) for one in fields(Settings) if one.name not in SECRET}
-    return {**content, "dir": str(settings.dir), "alerts": _text(settings.alerts)}
+    at = None if settings.tensorboard_dir is None else str(settings.tensorboard_dir)
+    return {**content, "dir": str(settings.dir), "alerts": _text(settings.alerts), "tensorboard_dir": at}
 
 
 def table() -> str:

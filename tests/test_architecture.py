@@ -33,6 +33,8 @@ ALLOWED = {
     "wrapt": ("instrumentation",),
     "pyarrow": ("tables",),
     "matplotlib": ("report/plot",),
+    "mlflow": ("trackers/mlflow",),
+    "tensorboard": ("trackers/tensorboard",),
     "requests": ("alerts/notify/", "stack/"),
     "yaml": ("settings", "alerts/rules", "alerts/prometheus"),
     "click": ("cli/",),
@@ -51,13 +53,14 @@ def test_packages_stay_in_their_rooms(package):
 
 
 FORBIDDEN = [
-    ("derive/", ("sinks", "export", "hooks", "samplers", "session", "recorder", "report", "cli", "live")),
+    ("derive/", ("trackers", "sinks", "export", "hooks", "samplers", "session", "recorder", "report", "cli", "live")),
     ("runlog/", ("derive", "sinks", "export", "hooks", "samplers", "session", "recorder", "report", "cli", "settings")),
     ("hooks/", ("derive", "sinks", "export", "report", "cli", "session")),
     ("samplers/", ("derive", "sinks", "export", "report", "cli", "session", "hooks")),
     ("sinks/", ("export", "hooks", "samplers", "session", "recorder", "report", "cli")),
     ("alerts/", ("sinks", "export", "hooks", "samplers", "session", "recorder", "report", "cli")),
     ("export/", ("hooks", "samplers", "session", "recorder", "report", "cli")),
+    ("trackers/", ("sinks", "export", "hooks", "samplers", "session", "recorder", "report", "cli", "live", "tracking")),
     ("profiles/", ("sinks", "export", "hooks", "samplers", "session", "recorder", "report", "cli", "live")),
     ("report/", ("sinks", "export", "hooks", "samplers", "session", "recorder", "cli")),
     ("recorder", ("derive", "sinks", "export", "report", "cli", "session")),
