@@ -229,11 +229,8 @@ def imbalance_share(run: RunSummary) -> Value:
     """What ranks wait for the slowest, over the step time: of each step that all ranks recorded, the time of a rank in
     backward and collectives less that of the rank that spent least there; the mean of steps and ranks, warm-up left
     out."""
-    return (
-        run.imbalance.mean_s / run.mean_step.step_s
-        if run.imbalance and run.mean_step and run.mean_step.step_s
-        else None
-    )
+    step_s = run.mean_step.step_s if run.mean_step else 0.0
+    return run.imbalance.mean_s / step_s if run.imbalance and step_s else None
 
 
 @measure("packing_efficiency", SHARE)
