@@ -85,16 +85,8 @@ def _of_rank(scan: RankScan) -> list[Change]:
     return [*_restart(scan), *told, *_settings(scan)]
 
 
-def steady_parts(steps: StepScan, course: Course) -> int:
-    """The first part that is judged: those with the first steps are left out, unless these are few of the part."""
-    if not steps.warmed_up:
-        return 0
-    begun = int(np.searchsorted(np.cumsum(course.steps), steps.warmed_up, "left"))
-    return begun + (int(course.steps[begun]) < 4 * steps.warmed_up)
-
-
 def _step_time(steps: StepScan, course: Course) -> Iterator[Change]:
-    first = steady_parts(steps, course)
+    first = course.steady
     medians = course.p50_s[first:]
     if not len(medians) or np.min(medians) <= 0:
         return
@@ -135,7 +127,7 @@ def _phase_of(course: Course, begin: int, at: int, end: int, change_s: float) ->
 
 def _throughput(steps: StepScan, course: Course, told: Sequence[int]) -> Iterator[Change]:
     """Changes of what passes a second that no change of the step time beside them explains."""
-    first = steady_parts(steps, course)
+    first = course.steady
     unit, amounts = _amounts(course)
     rates = (amounts / course.walls_s)[first:] if (course.walls_s > 0).all() else np.zeros(0)
     if not len(rates) or np.min(rates) <= 0:
