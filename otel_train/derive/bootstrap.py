@@ -15,21 +15,32 @@ REPLICATES = 1000
 SEED = 20250101
 LEAST_BLOCKS = 4
 """With fewer blocks nothing is said."""
+STANDS_OUT = 5.0
+"""So many standard deviations (by the median of absolute ones) above the median."""
 Z = 1.959963984540054
 """Of the normal distribution, the quantile of an interval that holds 95 in 100."""
 
 
 def block_length(values: Column) -> int:
     """How many neighbours to keep together: twice the lag from which on they do not correlate, at least the cube root
-    of their number (Künsch 1989); at most a third of them."""
+    of their number (Künsch 1989); and as many as lie from one spike to the next, so that what is done every so often
+    (a checkpoint) is in each block about once. At most a fourth of them."""
     count = len(values)
     centred = values - values.mean()
     total = float(centred @ centred)
     lag = 1
     while total and lag < count // 4 and float(centred[lag:] @ centred[:-lag]) / total > 2 / count**0.5:
         lag += 1
-    wanted: int = max(2 * lag - 1, round(float(count) ** (1 / 3)))
-    return max(min(wanted, count // 3), 1)
+    wanted: int = max(2 * lag - 1, round(float(count) ** (1 / 3)), _between_spikes(values))
+    return max(min(wanted, count // LEAST_BLOCKS), 1)
+
+
+def _between_spikes(values: Column) -> int:
+    """The median distance of the values that stand out; 0 with less than two of them."""
+    middle = float(np.median(values))
+    usual = 1.4826 * float(np.median(np.abs(values - middle)))
+    distances = np.diff(np.flatnonzero(values > middle + STANDS_OUT * usual + middle / 100))
+    return round(float(np.median(distances))) if len(distances) else 0
 
 
 def deviations(numerator: Column, denominator: Column, length: int, stream: int = 0) -> Column | None:
