@@ -126,8 +126,9 @@ def main() -> None:
         columns = sample(path / rank_folder(0), options.rows)
         took_s, shown = report_s(path)
         print(shown)
-        print(f"report on {options.steps:,} steps and {options.rows:,} samples of {columns} columns: {took_s:.2f} s at "
-              f"least of 3 (goal: at most {GOAL_S:g} s), peak memory {peak_mb():.0f} MB (goal: at most {GOAL_MB})")  # fmt: skip
+        what = f"{options.steps:,} steps and {options.rows:,} samples of {columns} columns"
+        print(f"report on {what}: {took_s:.2f} s at least of 3 (goal: at most {GOAL_S:g} s), "
+              f"peak memory {peak_mb():.0f} MB (goal: at most {GOAL_MB})")  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         path = record(options.rank_steps, Path(folder) / "many")
         copied(path, options.ranks)

@@ -4,6 +4,7 @@ Ranks, medians and the test assume nothing of the noise but that it is alike all
 estimated, independent (Olshen, Venkatraman, Lucito, Wigler 2004 on the segmentation; Künsch 1989 on blocks).
 """
 
+import functools
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -21,14 +22,14 @@ LEAST_VALUES = 40
 LEAST_BLOCKS = 4
 """Nor is one that holds for fewer blocks of values that hang together."""
 
-PERMUTATIONS = 999
+PERMUTATIONS, AT_ONCE = 999, 111
 LARGEST_P = 0.002
 """A change is kept when at most so many of the permutations of the series show as large a one."""
 
 SUPERIORITY = 0.85
 """So often a value after the change is on the other side of one before it: a drift or a burst is no change of level."""
 
-GRID = 40
+GRID = 24
 """Stretches begin and end at so many places at first."""
 
 MOST_CHANGES = 8
@@ -65,7 +66,7 @@ def superiority(before: Column, after: Column) -> float:
 
 
 def _split(values: Column, smallest: float) -> list[int]:
-    """Where the most likely stretch of another level begins and ends, one of them maybe at an end of the values; nothing
+    """Where the most likely stretch of another level begins and ends (it may reach to an end of the values); nothing
     where it may be chance, or where all of it is too much alike."""
     count = len(values)
     if count < 2 * SHORTEST or _range_of_levels(values) < smallest:
@@ -86,14 +87,16 @@ def _split(values: Column, smallest: float) -> list[int]:
     lags = _lags(values, begin, end)
     if min(end - begin, count - (end - begin)) < LEAST_BLOCKS * lags:
         return []
-    chance = contrasts(_permuted(ranks, lags)).max(axis=1)
-    p = (1 + int(np.count_nonzero(chance >= found[best]))) / (1 + len(chance))
-    if p > LARGEST_P:
-        return []
+    as_large = 0
+    for places in _shuffles(count, lags):
+        as_large += int(np.count_nonzero(contrasts(ranks[places]).max(axis=1) >= found[best]))
+        if (1 + as_large) / (1 + PERMUTATIONS) > LARGEST_P:
+            return []
     edges = [begin and _sharpened(ranks, 0, begin, end), end if end == count else _sharpened(ranks, begin, end, count)]
     return [edge for edge in edges if 0 < edge < count]
 
 
+@functools.lru_cache(maxsize=16)
 def _stretches(count: int) -> tuple[Column, Column]:
     """Begins and ends of the stretches that are tried: on a grid, neither they nor their rest too short."""
     grid = np.unique(np.linspace(0, count, min(count, GRID) + 1).astype(np.int64))
@@ -152,17 +155,18 @@ def _levels(values: Column) -> Column:
     return levels
 
 
-def _permuted(ranks: Column, lags: int) -> Column:
-    """Permutations of the series in blocks of so many neighbours, which stay together; the first begins anywhere."""
-    rng = np.random.default_rng(SEED)
-    blocks = max(-(-len(ranks) // lags), 1)
-    order = rng.permuted(np.tile(np.arange(blocks), (PERMUTATIONS, 1)), axis=1)
-    places = (order[:, :, None] * lags + np.arange(lags)).reshape(PERMUTATIONS, -1)
-    shifts = rng.integers(0, len(ranks), (PERMUTATIONS, 1))
-    inside = places < len(ranks)
-    places = places[inside].reshape(PERMUTATIONS, len(ranks))  # the short block lacks the same places in each row
-    shuffled: Column = ranks[(places + shifts) % len(ranks)]
-    return shuffled
+@functools.lru_cache(maxsize=16)
+def _shuffles(count: int, lags: int) -> list[Column]:
+    """Permutations in blocks of so many neighbours, which stay together; the first begins anywhere. Places, row by row;
+    the ranks of a run mostly ask for the same ones."""
+    rng, found = np.random.default_rng(SEED), []
+    for _ in range(PERMUTATIONS // AT_ONCE):
+        blocks = max(-(-count // lags), 1)
+        order = rng.permuted(np.tile(np.arange(blocks), (AT_ONCE, 1)), axis=1)
+        places = (order[:, :, None] * lags + np.arange(lags)).reshape(AT_ONCE, -1)
+        places = places[places < count].reshape(AT_ONCE, count)  # the short block lacks the same places in each row
+        found.append((places + rng.integers(0, count, (AT_ONCE, 1))) % count)
+    return found
 
 
 def _held(values: Column, found: Sequence[int], smallest: float) -> list[int]:
