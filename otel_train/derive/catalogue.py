@@ -266,6 +266,13 @@ def fetch_slowest_worker(run: RunSummary) -> Value:
     return run.merged.loading.slowest_s if run.merged.loading else None
 
 
+@measure("fetch.worker_imbalance", SHARE)
+def fetch_worker_imbalance(run: RunSummary) -> Value:
+    """The mean fetch of the slowest worker over that of the median one, over the whole run; of several ranks, workers
+    of one number together."""
+    return run.merged.loading.imbalance if run.merged.loading else None
+
+
 @measure("fetch.longest", SECOND)
 def fetch_longest(run: RunSummary) -> Value:
     """The longest fetch of a batch."""

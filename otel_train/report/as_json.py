@@ -133,7 +133,10 @@ def _packing(packing: Packing) -> dict[str, Any]:
 
 
 def _loading(loading: DataLoading) -> dict[str, Any]:
-    return {**asdict(loading), "fetch_s": loading.fetch_s}
+    content = asdict(loading)
+    del content["worker_batches"], content["worker_s"]
+    slowest = [asdict(worker) for worker in loading.slowest_workers]
+    return {**content, "fetch_s": loading.fetch_s, "slowest_workers": slowest, "worker_imbalance": loading.imbalance}
 
 
 def _gpu(totals: GpuTotals) -> dict[str, Any]:
