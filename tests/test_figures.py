@@ -161,6 +161,21 @@ def test_queue_states(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+def test_a_slow_worker_is_named(tmp_path: Path) -> None:
+    """Over all events, by its number; one that fetched nothing is none."""
+    builder = LogBuilder(tmp_path)
+    for times in ([1.0, 3.0, 1.0, 0.0], [1.0, 5.0, 2.0, 0.0]):
+        attributes = {names.LOADER_WORKERS: 4, names.LOADER_BATCHES: 30, names.LOADER_TRAINS: True}
+        attributes |= {names.LOADER_WORKER_BATCHES: [10, 10, 10, 0], names.LOADER_WORKER_TIME: times}
+        builder.event(names.DATA_LOADER, 0, attributes=attributes)
+    loading = summary(builder).merged.loading
+    assert loading is not None
+    assert [(1, 20, 0.4), (2, 20, 0.15), (0, 20, 0.1)] == [
+        (each.worker, each.batches, pytest.approx(each.fetch_s)) for each in loading.slowest_workers
+    ]
+    assert pytest.approx(0.4 / 0.15) == loading.imbalance
+
+
 def test_a_full_queue_needs_to_know_its_size(tmp_path: Path) -> None:
     """Nobody told of workers: how many steps found it full is not known."""
     builder = LogBuilder(tmp_path)
