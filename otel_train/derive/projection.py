@@ -276,6 +276,8 @@ def _notes(run: RunSummary, goal: Goal, priced: bool) -> list[str]:
 def _missing(run: RunSummary, goal: Goal) -> str:
     if run.merged.span is None:
         return "the run has no training step"
+    if not run.merged.span.wall_s:
+        return "no time passed in the run's steps"
     if goal.unit == EPOCHS:
         return "no epoch is complete, so how many steps one has is not known"
     return f"the run's {goal.unit} are not known of all its parts"
