@@ -8,6 +8,7 @@
     ├── StackError            the local stack cannot be brought up: what is missing, and what to do
     ├── UnknownMeasure        no measure has that name: which come near
     ├── NotComparable         runs that cannot be compared: why, and what would do it
+    ├── GoalError             a goal to project to that is none: what is allowed
     └── RunLogError           a run on disk cannot be read
         ├── UnknownFormat     written by another version of the format
         └── RunNotFound       no such run, or an ambiguous prefix
@@ -38,6 +39,10 @@ class UnknownMeasure(OtelTrainError, LookupError):
 
 class NotComparable(OtelTrainError):
     """These runs cannot be compared with each other."""
+
+
+class GoalError(OtelTrainError, ValueError):
+    """A goal is not an amount of samples, tokens, steps or epochs."""
 
 
 class RunLogError(OtelTrainError):

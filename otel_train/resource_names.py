@@ -7,6 +7,7 @@ seconds. Counters count from the first sample of the run on.
 A *series* is a metric with its attributes; a column of ``resources.csv`` is a series, named as ``column()`` says.
 """
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -266,6 +267,7 @@ def column(of: Series) -> str:
     return name + "{" + ";".join(f"{key}={_escape(value)}" for key, value in attributes) + "}"
 
 
+@functools.lru_cache(maxsize=8192)
 def series_of(column_name: str) -> Series:
     """The inverse of ``column``. Raises ``ValueError`` for what is no such name."""
     match = re.fullmatch(r"([^{}]+)(?:\{(.*)\})?", column_name, re.DOTALL)

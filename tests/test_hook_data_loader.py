@@ -120,6 +120,9 @@ def test_workers_tell_what_fetching_takes(run, kind, method, persistent):
         (event["dl.data_loader.workers"], event["dl.data_loader.start_method"], event["dl.data_loader.trains"])
         for event in events
     }
+    by_worker = [sum(event["dl.data_loader.worker.batch.count"][worker] for event in events) for worker in (0, 1)]
+    worker_s = sum(sum(event["dl.data_loader.worker.fetch.time"]) for event in events)
+    assert ([4, 4], pytest.approx(8 * (dataset_s + collate_s))) == (by_worker, worker_s)
     starts = [event for event in run.events if event.attributes.get("dl.phase") == "data_loader_start"]
     assert (1 if persistent else 2) == len(starts)
 

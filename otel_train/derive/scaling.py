@@ -1,6 +1,6 @@
 """Runs at several world sizes side by side: what more ranks brought, and what the next doubling would bring.
 
-Everything is of the steady state (``mean_step``) and by the work that was done: samples, or tokens where samples are not
+Everything is of the steady state (``mean_step``) and by the work that was done: samples, or tokens where those are not
 known (``work``). Where the time went that more ranks did not bring: ``lost_time``.
 """
 
