@@ -34,7 +34,7 @@ ALLOWED = {
     "pyarrow": ("tables",),
     "matplotlib": ("report/plot",),
     "requests": ("alerts/notify/", "stack/"),
-    "yaml": ("settings", "alerts/rules", "alerts/prometheus"),
+    "yaml": ("settings", "alerts/rules", "alerts/prometheus", "requirements/reading"),
     "click": ("cli/",),
     "rich": ("report/", "cli/", "live"),
 }
@@ -59,6 +59,10 @@ FORBIDDEN = [
     ("alerts/", ("sinks", "export", "hooks", "samplers", "session", "recorder", "report", "cli")),
     ("export/", ("hooks", "samplers", "session", "recorder", "report", "cli")),
     ("profiles/", ("sinks", "export", "hooks", "samplers", "session", "recorder", "report", "cli", "live")),
+    (
+        "requirements/",
+        ("sinks", "export", "hooks", "samplers", "session", "recorder", "report", "cli", "live", "alerts", "settings"),
+    ),
     ("report/", ("sinks", "export", "hooks", "samplers", "session", "recorder", "cli")),
     ("recorder", ("derive", "sinks", "export", "report", "cli", "session")),
 ]

@@ -11,7 +11,7 @@ from otel_train.derive.data_loading import DataLoading, merged_loading
 from otel_train.derive.event_totals import AlertTotal, CheckpointTotal, ErrorTotal, Profiled, SpanTotal
 from otel_train.derive.gpu import GpuTotals, merged_gpu
 from otel_train.derive.measures import PhaseShare, Rate, Span, Starvation, StepTime
-from otel_train.derive.merge import added, health_total, merged_errors
+from otel_train.derive.merge import added, common_rules, health_total, merged_errors
 from otel_train.derive.phases import PhaseTotal
 from otel_train.derive.resource_totals import ResourceTotal
 from otel_train.derive.scalar_totals import ScalarTotal
@@ -67,6 +67,8 @@ class Summary:
     outside_phases: dict[str, PhaseTotal]
     """Phases outside steps, or on other threads."""
     alerts: dict[str, AlertTotal]
+    watched_rules: frozenset[str] | None
+    """The alert rules in force on every rank; None where the record of one does not say that it was watched."""
     profiles: list[Profiled]
     other_events: dict[str, SpanTotal]
     errors: list[ErrorTotal]
@@ -166,6 +168,7 @@ def summarize(scans: Sequence[RankScan]) -> Summary:
         timed=added(scan.timed for scan in events),
         outside_phases=added(scan.outside for scan in events),
         alerts=added(scan.alerts for scan in events),
+        watched_rules=common_rules(scan.watched_rules for scan in events),
         profiles=[profile for scan in events for profile in scan.profiles],
         other_events=added(scan.others for scan in events),
         errors=merged_errors(scans),

@@ -1,0 +1,35 @@
+"""One line of a requirements file: a measure of a run, and what it has to be."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from otel_train.derive.summary import RunSummary
+from otel_train.requirements.conditions import Condition
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something stands: file, line and column, from 1 on."""
+
+    path: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.path}, line {self.line}, column {self.column}"
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """What a measure has to be. All conditions have to hold."""
+
+    name: str
+    """The measure's, as the file has it."""
+    expected: str
+    """The conditions as the file has them."""
+    place: Place
+    unit: str
+    """UCUM's."""
+    conditions: tuple[Condition, ...]
+    of: Callable[[RunSummary], float | None]
+    """The measure; None where the record does not have it."""
