@@ -89,7 +89,7 @@ def _no_yaml(error: Exception, text: str, at: str) -> str:
     if mark is None:
         return f"{at} cannot be read as YAML: {' '.join(str(error).split())}"
     line = text.splitlines()[mark.line] if mark.line < len(text.splitlines()) else ""
-    bare = re.match(r"""[^#'"]*?:\s*([>%].*)$""", line)
+    bare = re.match(r"""[^#'"]*?:\s*(>.*)$""", line)
     quotes = f'. Conditions that begin with > need quotes: "{bare[1].strip()}"' if bare else ""
     return f"{at}, line {mark.line + 1}, column {mark.column + 1}: no YAML, {getattr(error, 'problem', error)}{quotes}"
 

@@ -131,14 +131,13 @@ def _in_unit(value: float, like: Quantity) -> float:
 
 
 def _spelling(written: str, text: str, ucum: str) -> str:
-    noun = _noun(ucum)
-    short = re.sub(rf"\s*\b{noun}s?(?=/|$)", "", written) if noun else written
-    if noun and short == written:  # 50 ktokens/s
-        short = re.sub(rf"(?<=[kMGT]){noun}s?(?=/|$)", "", written)
-    short = re.sub(r"\s*/\s*", "/", short)
+    """Without what is counted: ``k/s`` for ``k tokens / s``."""
+    short, noun = re.sub(r"\s*/\s*", "/", written), _noun(ucum)
+    if noun:
+        short = re.sub(rf"^([kMGT]?)\s*{noun}s?(?=/|$)", r"\1", short)
     if short in spellings(ucum):
         return short
-    raise ValueError(_wrong_unit(short or written, text, ucum))
+    raise ValueError(_wrong_unit(short, text, ucum))
 
 
 def _wrong_unit(written: str, text: str, ucum: str) -> str:
