@@ -8,6 +8,7 @@
     ├── StackError            the local stack cannot be brought up: what is missing, and what to do
     ├── UnknownMeasure        no measure has that name: which come near
     ├── RequirementError      a file of requirements is wrong: where, what was got, what is allowed
+    ├── NotComparable         runs that cannot be compared: why, and what would do it
     └── RunLogError           a run on disk cannot be read
         ├── UnknownFormat     written by another version of the format
         └── RunNotFound       no such run, or an ambiguous prefix
@@ -38,6 +39,10 @@ class UnknownMeasure(OtelTrainError, LookupError):
 
 class RequirementError(OtelTrainError, ValueError):
     """A file of requirements cannot be read, or a line of it is wrong."""
+
+
+class NotComparable(OtelTrainError):
+    """These runs cannot be compared with each other."""
 
 
 class RunLogError(OtelTrainError):

@@ -6,16 +6,19 @@ from typing import Any
 
 from otel_train import names
 from otel_train.derive import measures
+from otel_train.derive.agreement import rank_disagreements
 from otel_train.derive.bottleneck import Verdict, judge
 from otel_train.derive.data_loading import DataLoading, merged_loading
 from otel_train.derive.event_totals import AlertTotal, CheckpointTotal, ErrorTotal, Profiled, SpanTotal
 from otel_train.derive.gpu import GpuTotals, merged_gpu
+from otel_train.derive.imbalance import Imbalance, imbalance
 from otel_train.derive.measures import PhaseShare, Rate, Span, Starvation, StepTime
 from otel_train.derive.merge import added, common_rules, health_total, merged_errors
 from otel_train.derive.phases import PhaseTotal
 from otel_train.derive.resource_totals import ResourceTotal
 from otel_train.derive.scalar_totals import ScalarTotal
 from otel_train.derive.scan import RankScan, scan_rank
+from otel_train.derive.steady import Steady, steady
 from otel_train.derive.steps import SLOWEST, SlowStep
 from otel_train.runlog.runs import Run, state_of
 
@@ -96,6 +99,12 @@ class RunSummary:
     """By rank: ``run.json``."""
     merged: Summary
     ranks: tuple[Summary, ...]
+    steady: Steady | None = None
+    """The mean step after the warm-up; None without a step."""
+    imbalance: Imbalance | None = None
+    """How long ranks wait for the slowest; None for one rank, or where that is not recorded."""
+    disagreements: tuple[str, ...] = ()
+    """What the ranks do not agree on, and which are missing: sentences."""
 
     @property
     def started_unix_s(self) -> float:
@@ -127,13 +136,18 @@ def summarize_run(run: Run) -> RunSummary:
     logs = run.ranks()
     scans = [scan_rank(log) for log in logs]
     ranks = tuple(summarize([scan]) for scan in scans)
+    identities = {scan.rank: scan.identity for scan in scans}
+    waiting = imbalance(logs, [scan.steps.warmed_up for scan in scans])
     return RunSummary(
         run.id,
         str(run.path),
         {log.rank: state_of(log) for log in logs},
-        {scan.rank: scan.identity for scan in scans},
+        identities,
         ranks[0] if len(ranks) == 1 else summarize(scans),
         ranks,
+        steady(scans, waiting),
+        waiting,
+        rank_disagreements(identities),
     )
 
 
