@@ -60,12 +60,14 @@ def command(
 
 def _judged(file: Path, wanted: str | None, directory: Path | None) -> "tuple[RunSummary, list[Verdict]]":
     from otel_train.derive.summary import summarize_run
+    from otel_train.requirements.forms import with_baselines
     from otel_train.requirements.judging import judge
     from otel_train.requirements.reading import check_rules, read_requirements
     from otel_train.runlog.runs import find_run
 
-    requirements = read_requirements(file)
-    run = summarize_run(find_run(runs_directory(directory), wanted))
+    requirements, runs = read_requirements(file), runs_directory(directory)
+    run = summarize_run(find_run(runs, wanted))
+    requirements = with_baselines(requirements, lambda baseline: summarize_run(find_run(runs, baseline)))
     if any(requirement.name.startswith("alert.") for requirement in requirements):
         check_rules(requirements, _known_rules(run))
     return run, judge(requirements, run)

@@ -15,6 +15,9 @@ SCHEMA_VERSION = 1
 STYLES = {PASS: "green", FAIL: "bold red", NO_DATA: "yellow"}
 WORDS = {PASS: "passed", FAIL: "failed", NO_DATA: "without data"}
 
+LEAST_SHARE = 0.0005
+"""Of a bound: less is 0.0 %, which says nothing."""
+
 SO_FAR = {
     "running": "it goes on: judged by what there is so far",
     "died": "it was killed: judged by what it left",
@@ -49,7 +52,7 @@ def miss(verdict: Verdict) -> str:
     amount = told(verdict.missed_by, bound, digits=3)
     if bound.spelling == "%":
         return f"misses by {amount.removesuffix(' %')} points"
-    return f"misses by {amount}" + (f" ({percent(share)})" if share is not None else "")
+    return f"misses by {amount}" + (f" ({percent(share)})" if share is not None and share >= LEAST_SHARE else "")
 
 
 def heading(run: RunSummary) -> str:

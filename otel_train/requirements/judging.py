@@ -61,6 +61,8 @@ def _judge(requirement: Requirement, run: RunSummary) -> Verdict:
 
 
 def _why_not(requirement: Requirement, run: RunSummary) -> str:
+    if requirement.why_not is not None:
+        return requirement.why_not(run)
     family, _, which = requirement.name.partition(".")
     if family in ("alert", "alerts"):
         return _why_no_alerts(which, run)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from otel_train.derive import catalogue
 from otel_train.errors import RequirementError, UnknownMeasure
 from otel_train.requirements.conditions import read_conditions
+from otel_train.requirements.forms import FORMS, Field, read_form
 from otel_train.requirements.requirement import Place, Requirement
 from otel_train.resource_names import RESOURCES, attributes_of, series_of
 
@@ -95,6 +96,8 @@ def _no_yaml(error: Exception, text: str, at: str) -> str:
 
 
 def _requirement(name: str, place: Place, value: "Node", at: str) -> Requirement:
+    if name in FORMS:
+        return read_form(name, place, _fields(name, value, at))
     try:
         measure, unit, most = _measure(name)
     except (UnknownMeasure, ValueError) as error:
@@ -107,9 +110,29 @@ def _requirement(name: str, place: Place, value: "Node", at: str) -> Requirement
     return Requirement(name, " ".join(text.split()), place, unit, conditions, measure.of)
 
 
+def _fields(name: str, value: "Node", at: str) -> dict[str, Field]:
+    import yaml
+
+    if not isinstance(value, yaml.MappingNode):
+        raise RequirementError(f"{_place(value, at)}: got a {_what(value)}; allowed is {FORMS[name].example}")
+    fields: dict[str, Field] = {}
+    for key, node in value.value:
+        known = _scalar(key, at)
+        if known in fields:
+            raise RequirementError(f"{_place(key, at)}: {name}: {known!r} is given twice")
+        fields[known] = Field(_scalar(node, at), _place(node, at))
+    return fields
+
+
 def _measure(name: str) -> tuple[catalogue.Measure, str, float]:
     """The measure, its unit, and the most that it can be. Raises ``UnknownMeasure``, ``ValueError``."""
-    measure = catalogue.find(name)
+    try:
+        measure = catalogue.find(name)
+    except UnknownMeasure:
+        form = get_close_matches(name, FORMS, 1, 0.8)
+        if form:
+            raise ValueError(f"got {name!r}; allowed is {FORMS[form[0]].example}") from None
+        raise
     resource = re.fullmatch(r"resource\.(.+)\.(?:max|mean)", name)
     if resource:
         return measure, _unit_of_column(resource[1]), float("inf")

@@ -33,3 +33,7 @@ class Requirement:
     conditions: tuple[Condition, ...]
     of: Callable[[RunSummary], float | None]
     """The measure; None where the record does not have it."""
+    baseline: str | None = None
+    """The run that it is compared with: an id or a path, as the file has it."""
+    why_not: Callable[[RunSummary], str] | None = None
+    """Says why there is no number, where the record alone does not."""
