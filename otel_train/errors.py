@@ -9,6 +9,7 @@
     ├── UnknownMeasure        no measure has that name: which come near
     ├── RequirementError      a file of requirements is wrong: where, what was got, what is allowed
     ├── NotComparable         runs that cannot be compared: why, and what would do it
+    ├── GoalError             a goal to project to that is none: what is allowed
     └── RunLogError           a run on disk cannot be read
         ├── UnknownFormat     written by another version of the format
         └── RunNotFound       no such run, or an ambiguous prefix
@@ -43,6 +44,10 @@ class RequirementError(OtelTrainError, ValueError):
 
 class NotComparable(OtelTrainError):
     """These runs cannot be compared with each other."""
+
+
+class GoalError(OtelTrainError, ValueError):
+    """A goal is not an amount of samples, tokens, steps or epochs."""
 
 
 class RunLogError(OtelTrainError):
