@@ -322,10 +322,10 @@ def test_what_was_not_recorded(tmp_path):
     )
     verdicts = judged(build_run(tmp_path), text)
     assert [NO_DATA, NO_DATA, NO_DATA, PASS, NO_DATA] == [verdict.outcome for verdict in verdicts]
-    assert "the run did not record it" == verdicts[0].reason
-    assert "the run recorded no phase 'bakward'; there is backward, forward" == verdicts[1].reason
-    assert "the run recorded no logged value 'los'; there is loss" == verdicts[2].reason
-    assert verdicts[4].reason.startswith("the run recorded no resource 'hw.power'; there is process.memory")
+    assert "the run did not record it" == verdicts[0].remark
+    assert "the run recorded no phase 'bakward'; there is backward, forward" == verdicts[1].remark
+    assert "the run recorded no logged value 'los'; there is loss" == verdicts[2].remark
+    assert verdicts[4].remark.startswith("the run recorded no resource 'hw.power'; there is process.memory")
 
 
 def test_a_run_without_steps(tmp_path):
@@ -333,7 +333,7 @@ def test_a_run_without_steps(tmp_path):
     LogBuilder(tmp_path)
     verdicts = judged(tmp_path / "run-a", 'steps: ">= 1"\nstep_time.p95: "< 1 s"\nphase.forward.share: "< 1"\n')
     assert [FAIL, NO_DATA, NO_DATA] == [verdict.outcome for verdict in verdicts]
-    assert "the run has no training step on record" == verdicts[1].reason
+    assert "the run has no training step on record" == verdicts[1].remark
 
 
 def test_all_together():
@@ -390,8 +390,8 @@ def test_a_run_that_nobody_watched(tmp_path):
         "disabled": [PASS, PASS, NO_DATA],
         "one-of-two": [NO_DATA] * 3,
     } == {run_id: outcomes(tmp_path / run_id, ALERTS) for run_id in ("off", "short", "disabled", "one-of-two")}
-    assert "alerts were off on rank 0" == judged(tmp_path / "off", ALERTS)[0].reason
-    assert "the rule own was not in force on every rank" == judged(tmp_path / "disabled", ALERTS)[2].reason
+    assert "alerts were off on rank 0" == judged(tmp_path / "off", ALERTS)[0].remark
+    assert "the rule own was not in force on every rank" == judged(tmp_path / "disabled", ALERTS)[2].remark
 
 
 def test_an_alert_of_a_rank_that_was_killed_soon(tmp_path):

@@ -38,8 +38,8 @@ def got(verdict: Verdict) -> str:
 def finding(verdict: Verdict) -> str:
     """The number and by how much it misses, or why there is none."""
     if verdict.outcome == NO_DATA:
-        return verdict.reason
-    return f"{got(verdict)}, {miss(verdict)}" if verdict.missed else got(verdict)
+        return verdict.remark
+    return ", ".join(part for part in (got(verdict), miss(verdict), verdict.remark) if part)
 
 
 def miss(verdict: Verdict) -> str:

@@ -2,6 +2,7 @@
 
 Each is a mapping of a few fields::
 
+    projected_time: {samples: 6_000_000, max: 10h}
     scaling_efficiency: {baseline: RUN, min: "80 %"}
 """
 
@@ -9,17 +10,22 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from otel_train.derive.agreement import HARDWARE, run_disagreements
-from otel_train.derive.catalogue import SHARE
+from otel_train.derive.catalogue import SECOND, SHARE
+from otel_train.derive.goal import UNITS as GOALS
+from otel_train.derive.goal import Goal
+from otel_train.derive.projection import project
 from otel_train.derive.scaling import scaling_efficiency
 from otel_train.derive.summary import RunSummary
 from otel_train.errors import OtelTrainError, RequirementError
 from otel_train.requirements.conditions import Condition, can_hold
-from otel_train.requirements.requirement import Place, Requirement
-from otel_train.requirements.units import read_quantity
+from otel_train.requirements.requirement import Found, Place, Requirement
+from otel_train.requirements.units import Quantity, read_quantity, told
 
 BOUNDS = {"min": ">=", "max": "<="}
 
-SCALING_EFFICIENCY = "scaling_efficiency"
+SCALING_EFFICIENCY, PROJECTED_TIME = "scaling_efficiency", "projected_time"
+ESTIMATE, UPPER = "estimate", "upper"
+"""What of a projection is judged: the time that it takes, or the upper end of its interval."""
 
 
 @dataclass(frozen=True)
@@ -70,24 +76,19 @@ def with_baselines(requirements: Iterable[Requirement], summary_of: Callable[[st
 
 
 def _compared(requirement: Requirement, baseline: RunSummary) -> Requirement:
-    return replace(
-        requirement,
-        of=lambda run: None if _other_hardware(baseline, run) else scaling_efficiency(baseline, run),
-        why_not=lambda run: _other_hardware(baseline, run) or _nothing_in_common(baseline, run),
-    )
+    return replace(requirement, of=lambda run: _efficiency(baseline, run))
 
 
-def _other_hardware(baseline: RunSummary, run: RunSummary) -> str:
-    """Why the speeds of two runs say nothing of scaling; empty where they do."""
+def _efficiency(baseline: RunSummary, run: RunSummary) -> Found:
     told = {one.path: list(one.identities.values()) for one in (baseline, run)}
-    return " ".join(sentence for fact, sentence in run_disagreements(told).items() if fact in HARDWARE)
-
-
-def _nothing_in_common(baseline: RunSummary, run: RunSummary) -> str:
+    other_hardware = [said for fact, said in run_disagreements(told).items() if fact in HARDWARE]
+    if other_hardware:
+        return Found(None, " ".join(other_hardware))
     for one in (baseline, run):
         if one.steady is None:
-            return f"run {one.run_id} has no training step on record"
-    return "neither samples nor tokens are known of both runs"
+            return Found(None, f"run {one.run_id} has no training step on record")
+    value = scaling_efficiency(baseline, run)
+    return Found(value, "neither samples nor tokens are known of both runs" if value is None else "")
 
 
 def _read_scaling(name: str, place: Place, fields: Fields) -> Requirement:
@@ -96,7 +97,47 @@ def _read_scaling(name: str, place: Place, fields: Fields) -> Requirement:
     baseline = fields["baseline"].text
     conditions = _bounds(name, place, fields, SHARE)
     expected = f"{_written(fields)} of {baseline}"
-    return Requirement(name, expected, place, SHARE, conditions, lambda run: None, baseline=baseline)
+    unread = Found(None, f"the baseline {baseline} was not read")
+    return Requirement(name, expected, place, SHARE, conditions, lambda run: unread, baseline=baseline)
+
+
+def _read_projection(name: str, place: Place, fields: Fields) -> Requirement:
+    given = [unit for unit in GOALS if unit in fields]
+    if len(given) != 1:
+        raise RequirementError(f"{place}: {name} needs one of {', '.join(GOALS)}; allowed is {FORMS[name].example}")
+    goal = Goal(_amount(name, given[0], fields[given[0]]), given[0])
+    by = fields["by"].text if "by" in fields else ESTIMATE
+    if by not in (ESTIMATE, UPPER):
+        raise RequirementError(f"{fields['by'].place}: {name}: got by: {by!r}; allowed are {ESTIMATE} and {UPPER}")
+    conditions = _bounds(name, place, fields, SECOND)
+    expected = f"{_written(fields)} to {fields[given[0]].text} {goal.unit}" + (f" by {UPPER}" if by == UPPER else "")
+    like = conditions[0].bound
+    return Requirement(name, expected, place, SECOND, conditions, lambda run: _projected(run, goal, by, like))
+
+
+def _projected(run: RunSummary, goal: Goal, by: str, like: Quantity) -> Found:
+    """The time from the first step to the goal. What it says beside: the interval, in the bound's unit."""
+    projection = project(run, goal)
+    if projection.total is None:
+        return Found(None, projection.why)
+    if projection.reached:
+        return Found(projection.total.time_s, "the goal is reached")
+    low_s, high_s = projection.low_s, projection.high_s
+    if low_s is None or high_s is None:
+        said = "too little of the run is there for an interval"
+        return Found(None, said) if by == UPPER else Found(projection.total.time_s, said)
+    said = f"95 % between {told(low_s, like)} and {told(high_s, like)}, by {projection.trusted}"
+    return Found(high_s if by == UPPER else projection.total.time_s, said)
+
+
+def _amount(name: str, unit: str, field: Field) -> float:
+    try:
+        amount = read_quantity(field.text, f"{{{unit.removesuffix('s')}}}").value
+    except ValueError as error:
+        raise RequirementError(f"{field.place}: {name}: {unit}: {error}") from error
+    if not amount > 0:
+        raise RequirementError(f"{field.place}: {name}: {unit}: got {field.text}; allowed is more than 0")
+    return amount
 
 
 def _bounds(name: str, place: Place, fields: Fields, ucum: str) -> tuple[Condition, ...]:
@@ -122,6 +163,7 @@ def _written(fields: Fields) -> str:
 
 
 FORMS = {
+    PROJECTED_TIME: Form((*GOALS, *BOUNDS, "by"), "projected_time: {samples: 6_000_000, max: 10h}", _read_projection),
     SCALING_EFFICIENCY: Form(("baseline", *BOUNDS), 'scaling_efficiency: {baseline: RUN, min: "80 %"}', _read_scaling),
 }
 """By name."""

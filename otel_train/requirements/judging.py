@@ -25,8 +25,8 @@ class Verdict:
     """In the measure's unit; None without data."""
     missed: Condition | None = None
     """The condition that does not hold; of two the one that is missed by more."""
-    reason: str = ""
-    """Why there is no data."""
+    remark: str = ""
+    """What has to be said with the number; or why there is none."""
 
     @property
     def missed_by(self) -> float | None:
@@ -51,18 +51,18 @@ def outcome(verdicts: Sequence[Verdict]) -> str:
 
 
 def _judge(requirement: Requirement, run: RunSummary) -> Verdict:
-    value = requirement.of(run)
+    found = requirement.of(run)
+    value = found.value
     if value is None or not math.isfinite(value):
-        return Verdict(requirement, NO_DATA, None, reason=_why_not(requirement, run))
+        return Verdict(requirement, NO_DATA, None, remark=found.remark or _why_not(requirement, run))
     missed = [condition for condition in requirement.conditions if not condition.holds(value)]
     if not missed:
-        return Verdict(requirement, PASS, value)
-    return Verdict(requirement, FAIL, value, max(missed, key=lambda condition: condition.missed_by(value)))
+        return Verdict(requirement, PASS, value, remark=found.remark)
+    worst = max(missed, key=lambda condition: condition.missed_by(value))
+    return Verdict(requirement, FAIL, value, worst, found.remark)
 
 
 def _why_not(requirement: Requirement, run: RunSummary) -> str:
-    if requirement.why_not is not None:
-        return requirement.why_not(run)
     family, _, which = requirement.name.partition(".")
     if family in ("alert", "alerts"):
         return _why_no_alerts(which, run)

@@ -14,7 +14,7 @@ from otel_train.derive import catalogue
 from otel_train.errors import RequirementError, UnknownMeasure
 from otel_train.requirements.conditions import read_conditions
 from otel_train.requirements.forms import FORMS, Field, read_form
-from otel_train.requirements.requirement import Place, Requirement
+from otel_train.requirements.requirement import Found, Place, Requirement
 from otel_train.resource_names import RESOURCES, attributes_of, series_of
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _requirement(name: str, place: Place, value: "Node", at: str) -> Requirement
         conditions = read_conditions(text, unit, most)
     except ValueError as error:
         raise RequirementError(f"{_place(value, at)}: {name}: {error}") from error
-    return Requirement(name, " ".join(text.split()), place, unit, conditions, measure.of)
+    return Requirement(name, " ".join(text.split()), place, unit, conditions, lambda run: Found(measure.of(run)))
 
 
 def _fields(name: str, value: "Node", at: str) -> dict[str, Field]:

@@ -20,6 +20,15 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Found:
+    """A measure of a run, in its unit; None where the record does not have it."""
+
+    value: float | None
+    remark: str = ""
+    """What has to be said with it; without a value, why there is none."""
+
+
+@dataclass(frozen=True)
 class Requirement:
     """What a measure has to be. All conditions have to hold."""
 
@@ -31,9 +40,6 @@ class Requirement:
     unit: str
     """UCUM's."""
     conditions: tuple[Condition, ...]
-    of: Callable[[RunSummary], float | None]
-    """The measure; None where the record does not have it."""
+    of: Callable[[RunSummary], Found]
     baseline: str | None = None
     """The run that it is compared with: an id or a path, as the file has it."""
-    why_not: Callable[[RunSummary], str] | None = None
-    """Says why there is no number, where the record alone does not."""

@@ -33,6 +33,7 @@ DIMENSIONS: dict[str, tuple[str, Factors]] = {
     "W": ("a power", {"mW": Fraction(1, 1000), "W": 1, "kW": 10**3, "MW": 10**6}),
     "Hz": ("a frequency", {"Hz": 1, "kHz": 10**3, "MHz": 10**6, "GHz": 10**9}),
     "Cel": ("a temperature", {"°C": 1, "Cel": 1}),
+    "h": ("a time in hours", {"min": Fraction(1, 60), "h": 1, "d": 24}),
     "": ("a number", THOUSANDS | PARTS),
 }
 """By UCUM unit: what it measures, and what can be written for it with what one of that is in the unit."""
