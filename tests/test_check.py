@@ -1,6 +1,7 @@
 """``otel-train check``: what it prints and writes, and the code it exits with."""
 
 import json
+import random
 import re
 import signal
 import subprocess
@@ -15,7 +16,11 @@ from report_run import RUN_ID, build_run
 from scaling_runs import build_ranks
 
 from otel_train.cli import group
+from otel_train.derive.goal import Goal
+from otel_train.derive.projection import project
+from otel_train.derive.summary import summarize_run
 from otel_train.requirements.reading import parse
+from otel_train.runlog.runs import Run
 
 DOCS = Path(__file__).parent.parent / "docs" / "requirements.md"
 ALL = 'steps: ">= 80"\ndata_wait.share: "< 10 %"\ngpu_utilization: ">= 70 %"\n'
@@ -244,9 +249,55 @@ def test_scaling_efficiency(check, tmp_path):
     assert told["no-steps"][1].endswith("run no-steps has no training step on record")
 
 
+def test_projected_time(check, tmp_path):
+    """1,000 steps of 32 samples in 10 to 12 ms: the estimate, or the upper end of its interval, which is told."""
+    builder, chance = LogBuilder(tmp_path / "runs", end={"unix_ns": 1}), random.Random(1)
+    for number in range(1000):
+        builder.step(number, int(10 * MS * (1 + chance.random() / 5)), samples=32)
+    goal = Goal(6_000_000, "samples")
+    projected = project(summarize_run(Run(tmp_path / "runs" / "run-a")), goal)
+    bound = (projected.total.time_s + projected.high_s) / 2
+    told = {}
+    for by in ("estimate", "upper"):
+        told[by] = check(f"projected_time: {{samples: 6_000_000, max: {bound:.3f} s, by: {by}}}\n", "--json")
+    (estimate,), (upper,) = (json.loads(each.stdout)["requirements"] for each in told.values())
+    assert (0, 1) == tuple(each.exit_code for each in told.values())
+    assert (projected.total.time_s, projected.high_s) == (estimate["value"], upper["value"])
+    assert re.fullmatch(r"2\d{3} s, 95 % between 2\d{3} s and 2\d{3} s, by samples", estimate["finding"])
+    assert f"<= {bound:.3f} s to 6_000_000 samples by upper" == upper["expected"]
+
+
+@pytest.mark.parametrize(
+    ("goal", "code", "said"),
+    [
+        ("steps: 5, max: 51 ms", 0, "50 ms, the goal is reached"),
+        ("samples: 1M, max: 1 s", 1, "too little of the run is there for an interval"),
+        ("samples: 1M, max: 1 h, by: upper", 2, "too little of the run is there for an interval"),
+        ("epochs: 3, max: 1 h", 2, "no projection: no epoch is complete"),
+        ("tokens: 3M, max: 1 h", 2, "no projection: the run's tokens are not known"),
+    ],
+)
+def test_goals(check, tmp_path, goal, code, said):
+    """One that was reached takes what it took; what cannot be projected is no data, with the reason."""
+    build_ranks(tmp_path / "runs", "short", [lambda number: {"forward": 10}], steps=7)
+    result = check(f"projected_time: {{{goal}}}\n")
+    assert (code, True) == (result.exit_code, said in result.output), result.output
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        (
+            "projected_time: '< 10h'\n",
+            "column 17: got a scalar; allowed is projected_time: {samples: 6_000_000, max: 10h}",
+        ),
+        ("projected_time: {max: 1 h}\n", "projected_time needs one of samples, tokens, steps, epochs"),
+        ("projected_time: {steps: 3, samples: 5, max: 1 h}\n", "projected_time needs one of"),
+        ("projected_time: {steps: 0, max: 1 h}\n", "column 25: projected_time: steps: got 0; allowed is more than 0"),
+        ("projected_time: {steps: 5 tokens, max: 1 h}\n", "'tokens' is no unit of a number of steps"),
+        ("projected_time: {steps: 5, max: 1}\n", "column 33: projected_time: max: got '1' without a unit"),
+        ("projected_time: {steps: 5}\n", "projected_time has neither min nor max"),
+        ("projected_time: {steps: 5, max: 1 h, by: luck}\n", "got by: 'luck'; allowed are estimate and upper"),
         ("scaling_efficiency: 5\n", "column 21: got a scalar; allowed is scaling_efficiency: {baseline: RUN, min:"),
         ("scaling_efficiency: {min: 5 %}\n", "column 1: scaling_efficiency has no baseline"),
         ("scaling_efficiency: {baseline: x}\n", "column 1: scaling_efficiency has neither min nor max"),
@@ -272,4 +323,4 @@ def test_wrong_forms(check, run, text, said):
 def test_the_documented_file():
     """What docs/requirements.md shows as a file is one."""
     example = re.search(r"```yaml\n(.*?)```", DOCS.read_text(), re.DOTALL)[1]
-    assert 14 == len(parse(example, "requirements.yaml"))
+    assert 15 == len(parse(example, "requirements.yaml"))
