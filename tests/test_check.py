@@ -1,6 +1,7 @@
 """``otel-train check``: what it prints and writes, and the code it exits with."""
 
 import json
+import os
 import random
 import re
 import signal
@@ -129,6 +130,21 @@ def test_names_are_no_markup(check, run):
     assert (
         r"| ⚪ NO DATA | `log.a\|b'c.last` | `> 1` | the run recorded no logged value 'a\|b\`c'; there is loss |" == row
     )
+
+
+def test_a_terminal_of_few_characters(run, tmp_path):
+    """Marks that it cannot write, and what is no character in a name of the record, become question marks."""
+    LogBuilder(run.parent, "odd").step(0, 10 * MS, [("a\ud800b", 0, MS)])
+    (tmp_path / "r.yaml").write_text('steps: "> 0"\nphase.ab.share: "< 5 %"\n')
+    for encoding, mark in (("ascii", "?"), ("utf-8", "\N{WHITE HEAVY CHECK MARK}")):
+        told = subprocess.run(
+            [sys.executable, "-m", "otel_train.cli", "check", "odd", "--dir", str(run.parent), "--requirements",
+             str(tmp_path / "r.yaml"), "--markdown"], env=os.environ | {"PYTHONIOENCODING": encoding},
+            capture_output=True, check=False,
+        )  # fmt: skip
+        assert (2, b"") == (told.returncode, told.stderr)
+        assert f"| {mark} PASS | `steps` | `> 0` | 1 |" in told.stdout.decode()
+        assert "there is a?b" in told.stdout.decode()
 
 
 def test_the_summary_of_a_job_is_added_to(check, run, tmp_path, monkeypatch):

@@ -101,10 +101,10 @@ def _write_markdown(verdicts: "list[Verdict]", run: "RunSummary", to: str) -> No
 
     text = markdown(verdicts, run)
     if to == STANDARD_OUTPUT:
-        click.echo(text, nl=False)
+        open_console().file.write(text)
         return
     mode = "a" if to == os.environ.get(SUMMARY_VARIABLE) else "w"
-    with Path(to).expanduser().open(mode, encoding="utf-8") as file:
+    with Path(to).expanduser().open(mode, encoding="utf-8", errors="replace") as file:
         file.write(text)
 
 

@@ -135,7 +135,7 @@ def _spelling(written: str, text: str, ucum: str) -> str:
     """Without what is counted: ``k/s`` for ``k tokens / s``."""
     short, noun = re.sub(r"\s*/\s*", "/", written), _noun(ucum)
     if noun:
-        short = re.sub(rf"^([kMGT]?)\s*{noun}s?(?=/|$)", r"\1", short)
+        short = re.sub(rf"^([kMGT]?)\s*(?:{noun}|{_plural(noun)})(?=/|$)", r"\1", short)
     if short in spellings(ucum):
         return short
     raise ValueError(_wrong_unit(short, text, ucum))
@@ -157,7 +157,7 @@ def _kind(ucum: str) -> str:
     if ucum in DIMENSIONS:
         return DIMENSIONS[ucum][0]
     noun, rate = _noun(ucum), " a second" if ucum.endswith("/s") else ""
-    return f"a number of {noun}s{rate}" if noun else KINDS.get(ucum, ucum)
+    return f"a number of {_plural(noun)}{rate}" if noun else KINDS.get(ucum, ucum)
 
 
 def _with_unit(ucum: str) -> str:
@@ -171,7 +171,13 @@ def _with_unit(ucum: str) -> str:
 def _noun(ucum: str) -> str | None:
     """What is counted: ``token`` for ``{token}`` and ``{token}/s``; None for units that are no annotation."""
     match = re.fullmatch(r"\{([^{}]*)\}(?:/s)?", ucum)
-    return re.escape(match[1].replace("_", " ")) if match else None
+    return re.sub(r"[^A-Za-z]+", " ", match[1]) if match else None
+
+
+def _plural(noun: str) -> str:
+    if re.search(r"[^aeiou]y$", noun):
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
 
 
 def _joined(number: str, spelling: str, ucum: str) -> str:
