@@ -7,6 +7,7 @@
     ├── AlreadyInitialized    init() a second time, with other settings
     ├── StackError            the local stack cannot be brought up: what is missing, and what to do
     ├── UnknownMeasure        no measure has that name: which come near
+    ├── RequirementError      a file of requirements is wrong: where, what was got, what is allowed
     ├── NotComparable         runs that cannot be compared: why, and what would do it
     ├── GoalError             a goal to project to that is none: what is allowed
     └── RunLogError           a run on disk cannot be read
@@ -35,6 +36,10 @@ class StackError(OtelTrainError):
 
 class UnknownMeasure(OtelTrainError, LookupError):
     """No measure of the catalogue has that name."""
+
+
+class RequirementError(OtelTrainError, ValueError):
+    """A file of requirements cannot be read, or a line of it is wrong."""
 
 
 class NotComparable(OtelTrainError):

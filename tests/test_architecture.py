@@ -36,7 +36,7 @@ ALLOWED = {
     "mlflow": ("trackers/mlflow",),
     "tensorboard": ("trackers/tensorboard",),
     "requests": ("alerts/notify/", "stack/"),
-    "yaml": ("settings", "alerts/rules", "alerts/prometheus"),
+    "yaml": ("settings", "alerts/rules", "alerts/prometheus", "requirements/reading"),
     "click": ("cli/",),
     "rich": ("report/", "cli/", "live"),
 }
@@ -62,6 +62,10 @@ FORBIDDEN = [
     ("export/", ("hooks", "samplers", "session", "recorder", "report", "cli")),
     ("trackers/", ("sinks", "export", "hooks", "samplers", "session", "recorder", "report", "cli", "live", "tracking")),
     ("profiles/", ("sinks", "export", "hooks", "samplers", "session", "recorder", "report", "cli", "live")),
+    (
+        "requirements/",
+        ("sinks", "export", "hooks", "samplers", "session", "recorder", "report", "cli", "live", "alerts", "settings"),
+    ),
     ("report/", ("sinks", "export", "hooks", "samplers", "session", "recorder", "cli")),
     ("recorder", ("derive", "sinks", "export", "report", "cli", "session")),
 ]

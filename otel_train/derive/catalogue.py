@@ -494,14 +494,20 @@ def _columns(run: RunSummary, name: str) -> list[ResourceTotal]:
 
 @measure("alerts", "{alert}")
 def alerts(run: RunSummary) -> Value:
-    """How often a rule fired, all rules and ranks together."""
-    return sum(total.count for total in run.merged.alerts.values())
+    """How often a rule fired, all rules and ranks together. Unknown, not 0, where none fired and a rank was not watched
+    (alerts were off, or it ended too soon to say)."""
+    fired = sum(total.count for total in run.merged.alerts.values())
+    return fired if fired or run.merged.watched_rules is not None else None
 
 
 @measure("alert.<rule>", "{alert}")
 def alert(run: RunSummary, rule: str) -> Value:
-    """How often one rule fired, over all ranks."""
-    return run.merged.alerts[rule].count if rule in run.merged.alerts else 0
+    """How often one rule fired, over all ranks. Unknown, not 0, where it did not fire and was not in force on every
+    rank."""
+    total = run.merged.alerts.get(rule)
+    if total is not None and total.count:
+        return total.count
+    return 0 if rule in (run.merged.watched_rules or ()) else None
 
 
 @measure("overhead.share", SHARE)

@@ -198,6 +198,13 @@ class EventScan:
         """The loaders that feed the training; all of them, where none is known to."""
         return self.loading.get(True) or self.loading.get(False) or DataLoading()
 
+    @property
+    def watched_rules(self) -> frozenset[str] | None:
+        """The alert rules in force: otel_train tells them with its health once it has looked at the record. None where
+        it never told so: alerts were off, or the run was over too soon."""
+        told = self.health.get(names.ALERTS_ACTIVE)
+        return frozenset(map(str, told)) if told else None
+
     def block(self, what: str, event: Event) -> None:
         """Note that the event kept the training thread from its steps; no other thread does."""
         if event.thread is None and event.duration_ns:

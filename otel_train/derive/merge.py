@@ -39,6 +39,13 @@ def merged_errors(scans: Iterable[RankScan]) -> list[ErrorTotal]:
     return sorted(totals.values(), key=lambda total: (-total.count, total.type, total.phase or ""))
 
 
+def common_rules(watched: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
+    """The rules that were in force on all ranks; None where one was not watched, or does not say so."""
+    sets = list(watched)
+    known = [rules for rules in sets if rules is not None]
+    return frozenset.intersection(*known) if known and len(known) == len(sets) else None
+
+
 def health_total(scans: Iterable[RankScan], name: str) -> float | None:
     """The sum over the ranks that told; None when none did."""
     told = [scan.events.health.get(name) for scan in scans]

@@ -19,7 +19,7 @@ from otel_train.derive.imbalance import Imbalance, imbalance
 from otel_train.derive.mean_step import MeanStep, mean_step
 from otel_train.derive.measures import PhaseShare, Rate, Span, Starvation, StepTime
 from otel_train.derive.memory import Memory, memory
-from otel_train.derive.merge import added, health_total, merged_errors
+from otel_train.derive.merge import added, common_rules, health_total, merged_errors
 from otel_train.derive.outside import overlap_ns
 from otel_train.derive.packing import Packing, merged_packing
 from otel_train.derive.phases import PhaseTotal
@@ -87,6 +87,8 @@ class Summary:
     outside_phases: dict[str, PhaseTotal]
     """Phases outside steps, or on other threads."""
     alerts: dict[str, AlertTotal]
+    watched_rules: frozenset[str] | None
+    """The alert rules in force on every rank; None where the record of one does not say that it was watched."""
     profiles: list[Profiled]
     other_events: dict[str, SpanTotal]
     errors: list[ErrorTotal]
@@ -222,6 +224,7 @@ def summarize(scans: Sequence[RankScan], changed: Sequence[Sequence[Change]] | N
         timed=added(scan.timed for scan in events),
         outside_phases=added(scan.outside for scan in events),
         alerts=added(scan.alerts for scan in events),
+        watched_rules=common_rules(scan.watched_rules for scan in events),
         profiles=[profile for scan in events for profile in scan.profiles],
         other_events=added(scan.others for scan in events),
         errors=merged_errors(scans),
