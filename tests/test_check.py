@@ -286,7 +286,7 @@ def test_projected_time(check, tmp_path):
 @pytest.mark.parametrize(
     ("goal", "code", "said"),
     [
-        ("steps: 5, max: 51 ms", 0, "50 ms, the goal is reached"),
+        ("steps: 3, max: 31 ms", 0, "30 ms, the goal is reached"),
         ("samples: 1M, max: 1 s", 1, "too little of the run is there for an interval"),
         ("samples: 1M, max: 1 h, by: upper", 2, "too little of the run is there for an interval"),
         ("epochs: 3, max: 1 h", 2, "no projection: no epoch is complete"),
@@ -295,7 +295,7 @@ def test_projected_time(check, tmp_path):
 )
 def test_goals(check, tmp_path, goal, code, said):
     """One that was reached takes what it took; what cannot be projected is no data, with the reason."""
-    build_ranks(tmp_path / "runs", "short", [lambda number: {"forward": 10}], steps=7)
+    build_ranks(tmp_path / "runs", "short", [lambda number: {"forward": 10}], steps=3)
     result = check(f"projected_time: {{{goal}}}\n")
     assert (code, True) == (result.exit_code, said in result.output), result.output
 

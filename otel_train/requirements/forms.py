@@ -85,7 +85,7 @@ def _efficiency(baseline: RunSummary, run: RunSummary) -> Found:
     if other_hardware:
         return Found(None, " ".join(other_hardware))
     for one in (baseline, run):
-        if one.steady is None:
+        if one.mean_step is None:
             return Found(None, f"run {one.run_id} has no training step on record")
     value = scaling_efficiency(baseline, run)
     return Found(value, "neither samples nor tokens are known of both runs" if value is None else "")
