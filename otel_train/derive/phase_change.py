@@ -1,0 +1,135 @@
+"""What each phase adds to the difference of two sides of runs, and whether that is more than chance and the machine.
+
+With one run a side it is not known how much equal runs differ: a machine that is shared, hot or differently placed
+makes a whole run slower, all phases alike. What it makes alike is the **pace**; what a phase takes beyond it is the
+run's own.
+``docs/compare.md`` has what that was worth on real runs.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from otel_train.derive.difference import FASTER, MEAN, NO_DIFFERENCE, SLOWER, Series, t_quantile
+from otel_train.derive.fingerprint import UNDISTURBED, Fingerprint
+
+EQUAL_RUNS = {UNDISTURBED: 0.005, MEAN: 0.02}
+"""Standard deviation of a phase's time beyond the pace between equal runs, as a part of the step: what the study in
+``docs/compare.md`` found on a busy machine."""
+WORTH = 20
+"""It counts as much as so many degrees of freedom of the runs themselves: a moderated variance (G. K. Smyth, "Linear
+models and empirical Bayes methods", 2004)."""
+
+Sides = tuple[tuple[Fingerprint, ...], tuple[Fingerprint, ...]]
+
+
+@dataclass(frozen=True)
+class PhaseChange:
+    """One phase. Times in s a step; the rest in parts of the first side's step."""
+
+    name: str
+    before_s: float
+    after_s: float
+    """Means: what a phase adds to the difference of the mean step is ``after_s - before_s``; all add up to it."""
+    explained: float | None
+    """The part of the mean steps' difference that it makes; None where there is none."""
+    own: dict[str, float]
+    """By ``undisturbed`` and ``mean`` time: what it takes more, or beyond the pace if that is less."""
+    reach: dict[str, float]
+    """How large that must be to be shown."""
+    verdict: str
+
+    @property
+    def shown(self) -> float:
+        """The largest change that is shown, in parts of a step; 0 without one."""
+        beyond = [self.own[name] for name in self.own if abs(self.own[name]) > self.reach[name]]
+        return max(beyond, key=abs, default=0.0)
+
+
+def pace_of(before: Series, after: Series) -> float:
+    """The logarithm of how much longer phases take alike: the median of theirs, each with the weight of its time."""
+    both = (before > 0) & (after > 0)
+    if not both.any():
+        return 0.0
+    logs, weights = np.log(after[both] / before[both]), before[both]
+    order = np.argsort(logs)
+    passed = np.cumsum(weights[order])
+    return float(logs[order][np.searchsorted(passed, passed[-1] / 2)])
+
+
+def beyond_pace(before: Series, after: Series) -> Series:
+    """What each phase takes more than the pace explains, in parts of the step before."""
+    own: Series = (after * math.exp(-pace_of(before, after)) - before) / before.sum()
+    return own
+
+
+def phase_changes(sides: Sides, confidence: float) -> tuple[tuple[PhaseChange, ...], float | None]:
+    """The phases, those that are shown to differ first, then by what they add; and the pace, in parts of one.
+
+    Nothing is shown, and there is no pace, where steps have no two phases (``other`` is one).
+    """
+    names = list(dict.fromkeys(name for side in sides for run in side for name in run.phases))
+    times = {name: [np.array([_times(run, names, name) for run in side]) for side in sides] for name in EQUAL_RUNS}
+    before, after = (side.mean(axis=0) for side in times[MEAN])
+    total = float(after.sum() - before.sum())
+    own, reach = {}, {}
+    if np.count_nonzero(before > 0) > 1:
+        each = 1 - (1 - confidence) / (len(names) * len(EQUAL_RUNS))
+        own = {name: _own(*(side.mean(axis=0) for side in times[name])) for name in EQUAL_RUNS}
+        reach = {name: _reach(sides, names, name, each) for name in EQUAL_RUNS}
+    found = []
+    for index, name in enumerate(names):
+        mine = {key: float(values[index]) for key, values in own.items()}
+        must = {key: float(values[index]) for key, values in reach.items()}
+        share = (after[index] - before[index]) / total if total else None
+        change = PhaseChange(name, float(before[index]), float(after[index]), share, mine, must, NO_DIFFERENCE)
+        found.append(
+            replace(change, verdict=SLOWER if change.shown > 0 else FASTER if change.shown < 0 else NO_DIFFERENCE)
+        )
+    ordered = sorted(found, key=lambda phase: (-abs(phase.shown), -abs(phase.after_s - phase.before_s)))
+    pace = math.expm1(pace_of(*(side.mean(axis=0) for side in times[UNDISTURBED]))) if own else None
+    return tuple(ordered), pace
+
+
+def _times(run: Fingerprint, names: Sequence[str], statistic: str, stretch: int | None = None) -> list[float]:
+    if stretch is None:
+        return [run.phases[name].times_s[statistic] if name in run.phases else 0.0 for name in names]
+    return [run.phases[name].stretches_s[statistic][stretch] if name in run.phases else 0.0 for name in names]
+
+
+def _own(before: Series, after: Series) -> Series:
+    """What is more both as it is and beyond the pace, the smaller of the two; 0 where they disagree.
+
+    So a phase is not slower because all others became faster, nor because the machine did.
+    """
+    plain, beyond = (after - before) / before.sum(), beyond_pace(before, after)
+    own: Series = np.where(plain * beyond > 0, np.where(np.abs(plain) < np.abs(beyond), plain, beyond), 0.0)
+    return own
+
+
+def _reach(sides: Sides, names: Sequence[str], statistic: str, confidence: float) -> Series:
+    """How far equal sides' phases would be apart: by their runs, by the stretches of each, and by ``EQUAL_RUNS``."""
+    squares, freedom = np.zeros(len(names)), 0
+    within = []
+    for side in sides:
+        runs = np.array([_times(run, names, statistic) for run in side])
+        squares += sum(beyond_pace(runs.mean(axis=0), run) ** 2 for run in runs)
+        freedom += len(side) - 1
+        within.append(np.mean([_within(run, names, statistic) for run in side], axis=0) / len(side))
+    variance = (WORTH * EQUAL_RUNS[statistic] ** 2 + squares) / (WORTH + freedom)
+    between = variance * sum(1 / len(side) for side in sides)
+    reach: Series = t_quantile(WORTH + freedom, confidence) * np.sqrt(np.maximum(between, sum(within)))
+    return reach
+
+
+def _within(run: Fingerprint, names: Sequence[str], statistic: str) -> Series:
+    """The variance of a run's phases beyond the pace, by how much those of its stretches vary."""
+    whole = np.array(_times(run, names, statistic))
+    count = min(len(run.phases[name].stretches_s[statistic]) for name in names if name in run.phases)
+    if count < 2 or not whole.sum():
+        return np.full(len(names), np.inf)
+    parts = [beyond_pace(whole, np.array(_times(run, names, statistic, stretch))) for stretch in range(count)]
+    variance: Series = np.var(parts, axis=0, ddof=1) / count
+    return variance
