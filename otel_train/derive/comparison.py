@@ -23,7 +23,7 @@ from otel_train.derive.difference import (
     difference_of,
 )
 from otel_train.derive.fingerprint import UNDISTURBED, Fingerprint
-from otel_train.derive.phase_change import PhaseChange, Sides, phase_changes
+from otel_train.derive.phase_change import PhaseChange, Sides, are_alike, phase_changes
 from otel_train.errors import ComparisonError
 
 ALIKE = 0.025
@@ -145,7 +145,8 @@ def _judged(
     if several and step != NO_DIFFERENCE:
         which = f"the median step changes by {_signed(median.change)}, the mean by {_signed(mean.change)}"
         return step, f"{which}{': ' + where if where else ', no phase more than the others'}."
-    if shown:
+    alone = not several and (pace is None or abs(pace) > ALIKE) and are_alike(sides, phases)
+    if shown and not alone:
         return SLOWER if net > 0 else FASTER, f"{where}; the other phases differ by no more than the machine does."
     if not several and (pace is None or abs(pace) > ALIKE):
         return TOO_LITTLE, _alike(median, pace)

@@ -218,7 +218,7 @@ def _satterthwaite(variances: list[float], freedoms: list[float]) -> float:
 
 @cache
 def t_quantile(freedom: float, confidence: float) -> float:
-    """Student's t: between minus it and it lies a ``confidence`` of chances. By quadrature, to five digits."""
+    """Student's t: between minus it and it lies a ``confidence`` of chances. By quadrature, to four digits."""
     freedom = min(freedom, 10_000.0)
     angles = np.linspace(0.0, math.pi / 2, 20_001)
     density = np.cos(angles) ** (freedom - 1)

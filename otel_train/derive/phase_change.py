@@ -21,6 +21,8 @@ EQUAL_RUNS = {UNDISTURBED: 0.005, MEAN: 0.02}
 WORTH = 20
 """It counts as much as so many degrees of freedom of the runs themselves: a moderated variance (G. K. Smyth, "Linear
 models and empirical Bayes methods", 2004)."""
+AS_IT_IS = 0.25
+"""So much of what a phase takes beyond the pace it must take more as it is, whatever the pace."""
 
 Sides = tuple[tuple[Fingerprint, ...], tuple[Fingerprint, ...]]
 
@@ -36,7 +38,7 @@ class PhaseChange:
     explained: float | None
     """The part of the mean steps' difference that it makes; None where there is none."""
     own: dict[str, float]
-    """By ``undisturbed`` and ``mean`` time: what it takes more, or beyond the pace if that is less."""
+    """By ``undisturbed`` and ``mean`` time: what it takes more beyond the pace."""
     reach: dict[str, float]
     """How large that must be to be shown."""
     verdict: str
@@ -59,9 +61,10 @@ def pace_of(before: Series, after: Series) -> float:
     return float(logs[order][np.searchsorted(passed, passed[-1] / 2)])
 
 
-def beyond_pace(before: Series, after: Series) -> Series:
+def beyond_pace(before: Series, after: Series, pace: float | None = None) -> Series:
     """What each phase takes more than the pace explains, in parts of the step before."""
-    own: Series = (after * math.exp(-pace_of(before, after)) - before) / before.sum()
+    pace = pace_of(before, after) if pace is None else pace
+    own: Series = (after * math.exp(-pace) - before) / before.sum()
     return own
 
 
@@ -75,9 +78,10 @@ def phase_changes(sides: Sides, confidence: float) -> tuple[tuple[PhaseChange, .
     before, after = (side.mean(axis=0) for side in times[MEAN])
     total = float(after.sum() - before.sum())
     own, reach = {}, {}
-    if np.count_nonzero(before > 0) > 1:
+    if np.count_nonzero((before > 0) | (after > 0)) > 1:
         each = 1 - (1 - confidence) / (len(names) * len(EQUAL_RUNS))
-        own = {name: _own(*(side.mean(axis=0) for side in times[name])) for name in EQUAL_RUNS}
+        limit = varying_pace(sides)
+        own = {name: _own(*(side.mean(axis=0) for side in times[name]), limit) for name in EQUAL_RUNS}
         reach = {name: _reach(sides, names, name, each) for name in EQUAL_RUNS}
     found = []
     for index, name in enumerate(names):
@@ -93,20 +97,36 @@ def phase_changes(sides: Sides, confidence: float) -> tuple[tuple[PhaseChange, .
     return tuple(ordered), pace
 
 
+def are_alike(sides: Sides, phases: Sequence[PhaseChange]) -> bool:
+    """Do all phases change by the pace alone, by their undisturbed times? Then nothing says whose doing it is."""
+    names = [phase.name for phase in phases]
+    before, after = (np.mean([_times(run, names, UNDISTURBED) for run in side], axis=0) for side in sides)
+    reach = [phase.reach.get(UNDISTURBED, math.inf) for phase in phases]
+    return bool((np.abs(beyond_pace(before, after)) < reach).all())
+
+
 def _times(run: Fingerprint, names: Sequence[str], statistic: str, stretch: int | None = None) -> list[float]:
     if stretch is None:
         return [run.phases[name].times_s[statistic] if name in run.phases else 0.0 for name in names]
     return [run.phases[name].stretches_s[statistic][stretch] if name in run.phases else 0.0 for name in names]
 
 
-def _own(before: Series, after: Series) -> Series:
-    """What is more both as it is and beyond the pace, the smaller of the two; 0 where they disagree.
+def _own(before: Series, after: Series, limit: float) -> Series:
+    """What each phase takes more, or less, beyond the pace; as it is, where no machine makes such a pace (``limit``).
 
-    So a phase is not slower because all others became faster, nor because the machine did.
+    0 where most of that is the pace's doing: a phase is not slower because all others became faster.
     """
-    plain, beyond = (after - before) / before.sum(), beyond_pace(before, after)
-    own: Series = np.where(plain * beyond > 0, np.where(np.abs(plain) < np.abs(beyond), plain, beyond), 0.0)
-    return own
+    pace = pace_of(before, after)
+    own = beyond_pace(before, after, pace if abs(pace) <= limit else 0.0)
+    plain = (after - before) / before.sum()
+    kept: Series = np.where(plain * own >= AS_IT_IS * own**2, own, 0.0)
+    return kept
+
+
+def varying_pace(sides: Sides) -> float:
+    """How far the machine's pace may differ between runs, as a logarithm: twice as far as within one of them."""
+    quantiles = [run.quantiles_s for side in sides for run in side]
+    return 2 * max(math.log(each["p75"] / each["p5"]) if each["p5"] > 0 else math.inf for each in quantiles)
 
 
 def _reach(sides: Sides, names: Sequence[str], statistic: str, confidence: float) -> Series:
