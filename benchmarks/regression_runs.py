@@ -3,8 +3,8 @@
     python benchmarks/regression_runs.py DIR char_gpt --rounds 21 --seconds 280
     python benchmarks/regression_runs.py DIR digits --rounds 21 --seconds 280
 
-A round is a run that is always the ``same``, and in every other one a run with the work added in each phase: so all kinds
-see the same weather. It stops after so many seconds, and goes on there when called again.
+A round is a run that is always the ``same``, and in every other one a run with the work added in each phase: so all
+kinds see the same weather. It stops after so many seconds, and goes on there when called again.
 
 Each run is a process of its own, forked from one that has imported torch and the example but not begun to train. The
 added work is a loop in Python, so many turns as took 5 % of the last 30 steps: measured in the run itself, because what

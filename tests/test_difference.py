@@ -78,7 +78,7 @@ def test_several_runs_a_side_are_compared_by_their_spread():
 
 
 def test_whole_runs_that_differ_are_no_difference_of_the_sides():
-    """Runs that differ by 10 % from one to the next: no difference of five and five; by one of each there seems to be."""
+    """Runs that differ by 10 % from one to the next: the sides do not differ; one and one would seem to."""
     generator = np.random.default_rng(11)
     runs = [alike(generator, 300, 0.0, 0.02, shift) for shift in (-0.1, 0.1, 0.0, 0.05, -0.05) * 2]
     assert "no difference shown" == difference(runs[:5], runs[5:]).verdict

@@ -75,9 +75,10 @@ def compare(
     if not across_hardware:
         _refuse_other_hardware(first, second)
     sides = tuple(first), tuple(second)
-    median, mean = (_step(sides, name, confidence) for name in (MEDIAN, MEAN))
+    each = 1 - (1 - confidence) / 4  # half of what may go wrong is for the step, in two tests; half for its phases
+    median, mean = (_step(sides, name, each) for name in (MEDIAN, MEAN))
     told = min(run.steps for side in sides for run in side) >= FEWEST
-    phases, pace = phase_changes(sides, confidence) if told else ((), None)
+    phases, pace = phase_changes(sides, 1 - (1 - confidence) / 2) if told else ((), None)
     verdict, sentence = _judged(sides, median, mean, phases, pace)
     return Comparison(*sides, median, mean, _throughput(sides), pace, phases, tuple(changes(*sides)), verdict, sentence)
 

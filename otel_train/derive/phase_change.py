@@ -8,7 +8,7 @@ run's own.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -41,13 +41,17 @@ class PhaseChange:
     """By ``undisturbed`` and ``mean`` time: what it takes more beyond the pace."""
     reach: dict[str, float]
     """How large that must be to be shown."""
-    verdict: str
 
     @property
     def shown(self) -> float:
         """The largest change that is shown, in parts of a step; 0 without one."""
         beyond = [self.own[name] for name in self.own if abs(self.own[name]) > self.reach[name]]
         return max(beyond, key=abs, default=0.0)
+
+    @property
+    def verdict(self) -> str:
+        """``slower``, ``faster`` or ``no difference shown``."""
+        return SLOWER if self.shown > 0 else FASTER if self.shown < 0 else NO_DIFFERENCE
 
 
 def pace_of(before: Series, after: Series) -> float:
@@ -74,35 +78,53 @@ def phase_changes(sides: Sides, confidence: float) -> tuple[tuple[PhaseChange, .
     Nothing is shown, and there is no pace, where steps have no two phases (``other`` is one).
     """
     names = list(dict.fromkeys(name for side in sides for run in side for name in run.phases))
-    times = {name: [np.array([_times(run, names, name) for run in side]) for side in sides] for name in EQUAL_RUNS}
-    before, after = (side.mean(axis=0) for side in times[MEAN])
+    before, after = (np.mean([_times(run, names, MEAN) for run in side], axis=0) for side in sides)
+    own, reach, pace = _beyond_chance(sides, names, confidence)
     total = float(after.sum() - before.sum())
-    own, reach = {}, {}
-    if np.count_nonzero((before > 0) | (after > 0)) > 1:
-        each = 1 - (1 - confidence) / (len(names) * len(EQUAL_RUNS))
-        limit = varying_pace(sides)
-        own = {name: _own(*(side.mean(axis=0) for side in times[name]), limit) for name in EQUAL_RUNS}
-        reach = {name: _reach(sides, names, name, each) for name in EQUAL_RUNS}
     found = []
     for index, name in enumerate(names):
-        mine = {key: float(values[index]) for key, values in own.items()}
-        must = {key: float(values[index]) for key, values in reach.items()}
-        share = (after[index] - before[index]) / total if total else None
-        change = PhaseChange(name, float(before[index]), float(after[index]), share, mine, must, NO_DIFFERENCE)
-        found.append(
-            replace(change, verdict=SLOWER if change.shown > 0 else FASTER if change.shown < 0 else NO_DIFFERENCE)
+        change = PhaseChange(
+            name,
+            float(before[index]),
+            float(after[index]),
+            float(after[index] - before[index]) / total if total else None,
+            {key: float(values[index]) for key, values in own.items()},
+            {key: float(values[index]) for key, values in reach.items()},
         )
+        found.append(change)
     ordered = sorted(found, key=lambda phase: (-abs(phase.shown), -abs(phase.after_s - phase.before_s)))
-    pace = math.expm1(pace_of(*(side.mean(axis=0) for side in times[UNDISTURBED]))) if own else None
     return tuple(ordered), pace
 
 
 def are_alike(sides: Sides, phases: Sequence[PhaseChange]) -> bool:
     """Do all phases change by the pace alone, by their undisturbed times? Then nothing says whose doing it is."""
     names = [phase.name for phase in phases]
-    before, after = (np.mean([_times(run, names, UNDISTURBED) for run in side], axis=0) for side in sides)
+    before, after = (_profile(side, names, UNDISTURBED) for side in sides)
     reach = [phase.reach.get(UNDISTURBED, math.inf) for phase in phases]
     return bool((np.abs(beyond_pace(before, after)) < reach).all())
+
+
+def _beyond_chance(
+    sides: Sides, names: Sequence[str], confidence: float
+) -> tuple[dict[str, Series], dict[str, Series], float | None]:
+    """By statistic what each phase takes of its own and how much that must be, so that all of them hold together; and
+    the pace."""
+    profiles = {name: [_profile(side, names, name) for side in sides] for name in EQUAL_RUNS}
+    if sum(any(side[index] > 0 for side in profiles[MEAN]) for index in range(len(names))) < 2:
+        return {}, {}, None
+    each = 1 - (1 - confidence) / (len(names) * len(EQUAL_RUNS))
+    limit = _varying_pace(sides)
+    own = {name: _own(*profiles[name], limit) for name in EQUAL_RUNS}
+    reach = {name: _reach(sides, names, name, each) for name in EQUAL_RUNS}
+    return own, reach, math.expm1(pace_of(*profiles[UNDISTURBED]))
+
+
+def _profile(side: Sequence[Fingerprint], names: Sequence[str], statistic: str) -> Series:
+    """The phases of a side: the mean of its runs at the pace of the fastest, which the machine held up least."""
+    runs = [np.array(_times(run, names, statistic)) for run in side]
+    fastest = min(runs, key=lambda times: float(times.sum()))
+    profile: Series = np.mean([times * math.exp(-pace_of(fastest, times)) for times in runs], axis=0)
+    return profile
 
 
 def _times(run: Fingerprint, names: Sequence[str], statistic: str, stretch: int | None = None) -> list[float]:
@@ -123,7 +145,7 @@ def _own(before: Series, after: Series, limit: float) -> Series:
     return kept
 
 
-def varying_pace(sides: Sides) -> float:
+def _varying_pace(sides: Sides) -> float:
     """How far the machine's pace may differ between runs, as a logarithm: twice as far as within one of them."""
     quantiles = [run.quantiles_s for side in sides for run in side]
     return 2 * max(math.log(each["p75"] / each["p5"]) if each["p5"] > 0 else math.inf for each in quantiles)
@@ -135,7 +157,7 @@ def _reach(sides: Sides, names: Sequence[str], statistic: str, confidence: float
     within = []
     for side in sides:
         runs = np.array([_times(run, names, statistic) for run in side])
-        squares += sum(beyond_pace(runs.mean(axis=0), run) ** 2 for run in runs)
+        squares += sum(beyond_pace(_profile(side, names, statistic), run) ** 2 for run in runs)
         freedom += len(side) - 1
         within.append(np.mean([_within(run, names, statistic) for run in side], axis=0) / len(side))
     variance = (WORTH * EQUAL_RUNS[statistic] ** 2 + squares) / (WORTH + freedom)

@@ -64,7 +64,7 @@ def as_dict(found: Comparison) -> dict[str, Any]:
         "throughput_change": found.throughput,
         "pace_change": found.pace,
         "sees": found.sees,
-        "phases": [{**asdict(phase), "shown": phase.shown} for phase in found.phases],
+        "phases": [{**asdict(phase), "shown": phase.shown, "verdict": phase.verdict} for phase in found.phases],
         "changes": [asdict(change) for change in found.changes],
     }
     cleaned: dict[str, Any] = without_nonfinite(content)
