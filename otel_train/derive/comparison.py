@@ -61,10 +61,13 @@ class Comparison:
 
     @property
     def change(self) -> float | None:
-        """The best estimate of how much longer a step takes: of what is shown the largest, else of the median."""
-        if not self.several and self.verdict in (SLOWER, FASTER):
-            return sum(phase.shown for phase in self.phases)
-        return self.median.change
+        """The best estimate of how much longer a step takes: of the median or mean where that is shown to change, else
+        of the phases that are; of the median where nothing is shown."""
+        if self.several:
+            for step in (self.median, self.mean):
+                if step.verdict in (SLOWER, FASTER):
+                    return step.change
+        return sum(phase.shown for phase in self.phases) if self.verdict in (SLOWER, FASTER) else self.median.change
 
 
 def compare(

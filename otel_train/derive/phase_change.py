@@ -109,8 +109,8 @@ def _beyond_chance(
 ) -> tuple[dict[str, Series], dict[str, Series], float | None]:
     """By statistic what each phase takes of its own and how much that must be, so that all of them hold together; and
     the pace."""
-    profiles = {name: [_profile(side, names, name) for side in sides] for name in EQUAL_RUNS}
-    if sum(any(side[index] > 0 for side in profiles[MEAN]) for index in range(len(names))) < 2:
+    profiles = {name: (_profile(sides[0], names, name), _profile(sides[1], names, name)) for name in EQUAL_RUNS}
+    if np.count_nonzero(sum(profiles[MEAN]) > 0) < 2:
         return {}, {}, None
     each = 1 - (1 - confidence) / (len(names) * len(EQUAL_RUNS))
     limit = _varying_pace(sides)

@@ -97,7 +97,7 @@ def _side(runs: Sequence[Fingerprint]) -> str:
 def _tables(found: Comparison) -> Iterator[tuple[str, Row, list[Row]]]:
     yield "Step time", ("before", "after", "change", "interval"), list(_step_rows(found))
     if found.phases:
-        names = ("before", "after", "adds", "of the difference", "of its own", "seen from")
+        names = ("before", "after", "adds", "share", "its own", "seen from")
         yield "Where", names, list(_phase_rows(found))
     if found.changes:
         yield "What else changed", ("before", "after"), [_change_row(each) for each in found.changes[:MOST_CHANGES]]
@@ -134,16 +134,20 @@ def _cell(value: str | float | None) -> str:
 
 def _notes(found: Comparison) -> Iterator[str]:
     if found.phases:
-        yield "Of its own: beyond what all phases share, of a step. Seen from: what equal runs differ by is less."
+        yield "Share: of the difference. Its own: beyond the pace of all, of a step; seen from where equal runs end."
     if not found.several:
         yield "One run a side: the intervals hold for the steps of these two runs, not for another repetition."
     if len(found.changes) > MOST_CHANGES:
         yield f"{len(found.changes) - MOST_CHANGES} more resources changed by a tenth or more: see --json"
     for side in (found.first, found.second):
-        for run in side:
-            out = ", ".join(f"{count:,} {reason}" for reason, count in run.left_out.items()) or "none"
-            yield f"{run.run_id}: {text.plural(run.steps, 'steady step')}; left out: {out}"
+        yield f"{_side(side)}: {_left_out(side)}"
     yield "Which operators: otel-train profile compare, where both runs have a profile."
+
+
+def _left_out(side: Sequence[Fingerprint]) -> str:
+    reasons = dict.fromkeys(reason for run in side for reason in run.left_out)
+    counts = [f"{sum(run.left_out.get(reason, 0) for run in side):,} {reason}" for reason in reasons]
+    return f"{text.plural(sum(run.steps for run in side), 'steady step')}; left out: {', '.join(counts) or 'none'}"
 
 
 def _run(run: Fingerprint) -> dict[str, Any]:
