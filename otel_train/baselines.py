@@ -1,6 +1,6 @@
 """Baselines: runs to compare later ones with, under a name, in a file that can be committed.
 
-What is kept of a run is what a comparison needs (``derive.fingerprint``), some 4 KB, so that the run itself may go. The
+What is kept of a run is what a comparison needs (``derive.fingerprint``), some 5 KB, so that the run itself may go. The
 file is JSON with a ``version``; a reader refuses one that it does not know.
 """
 

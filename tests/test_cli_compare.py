@@ -71,6 +71,7 @@ def test_a_baseline_is_kept_shown_compared_with_and_forgotten(here):
     for arguments in (("list",), ("show", "main")):
         shown = typed("baseline", *arguments).output
         assert all(f"old-{number}" in shown for number in range(3))
+        assert "main ran on 8 x A CPU, 16 GiB" in shown
     assert "slower" == json.loads(typed("compare", "main", "new-0", "--json").stdout)[0]["verdict"]
     assert 0 == typed("baseline", "rm", "main").exit_code
     assert "no baseline in" in typed("baseline", "list").output

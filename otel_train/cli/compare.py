@@ -10,6 +10,7 @@ from otel_train.cli.baseline import baselines_file, file_option, side_of
 from otel_train.cli.options import directory_option, json_option, open_console, runs_directory
 
 if TYPE_CHECKING:
+    from otel_train.baselines import Baseline
     from otel_train.derive.comparison import Comparison
     from otel_train.derive.fingerprint import Fingerprint
 
@@ -48,12 +49,13 @@ def command(
 ) -> None:  # fmt: skip
     """Compare each RUN with FIRST, by the steps that tell: which is slower, by how much, where.
 
-    FIRST and each RUN is an id, the beginning of one, a path, or a name with * for several runs that did the same;
-    FIRST may be a baseline's name. Several runs a side, recorded in turns, show smaller differences, and tell a slower
+    FIRST and each RUN is an id, the beginning of one, a path, the name of a baseline, or a name with * for several runs
+    that did the same. Several runs a side, recorded in turns, show smaller differences, and tell a slower
     machine from slower code.
 
     Exits with 0, with 1 when --fail-above is passed, with 2 when that cannot be told.
     """
+    from otel_train.baselines import read_baselines
     from otel_train.derive.comparison import compare
     from otel_train.errors import OtelTrainError
 
@@ -62,8 +64,9 @@ def command(
     firsts, others = (baselines, wanted) if baselines else (wanted[:1], wanted[1:])
     try:
         runs = runs_directory(directory)
-        first = tuple(run for each in firsts for run in _first(each, baselines_file(file), runs))
-        found = [compare(first, side_of((other,), runs), across_hardware) for other in others]
+        kept = read_baselines(baselines_file(file))
+        first = tuple(run for each in firsts for run in _side(each, kept, runs))
+        found = [compare(first, _side(other, kept, runs), across_hardware) for other in others]
     except (OtelTrainError, OSError) as error:
         click.echo(f"Error: {error}", err=True)
         ctx.exit(CANNOT_TELL)
@@ -72,12 +75,9 @@ def command(
         ctx.exit(_judge(found, fail_above))
 
 
-def _first(wanted: str, file: Path, directory: Path) -> "tuple[Fingerprint, ...]":
+def _side(wanted: str, kept: "dict[str, Baseline]", directory: Path) -> "tuple[Fingerprint, ...]":
     """A baseline of that name, or else runs."""
-    from otel_train.baselines import read_baselines
-
-    known = read_baselines(file)
-    return known[wanted].runs if wanted in known else side_of((wanted,), directory)
+    return kept[wanted].runs if wanted in kept else side_of((wanted,), directory)
 
 
 def _show(found: "list[Comparison]", as_json: bool, as_markdown: bool) -> None:

@@ -86,7 +86,7 @@ def merged_steady(ranks: Sequence[Steady]) -> Steady:
 
 
 def steady_steps(log: RankLog) -> Steady:
-    """The steady steps of one rank. About 0.5 µs a step. Raises ``UnknownFormat``."""
+    """The steady steps of one rank. About 1 µs a step. Raises ``UnknownFormat``."""
     read = [records for _, records in log.steps.read()]
     training = [records[(records["flags"] & EVALUATION) == 0] for records in read]
     starts, durations, flags = (_joined(training, name) for name in ("start_ns", "duration_ns", "flags"))

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.text import Text
 
@@ -72,18 +72,19 @@ def as_dict(found: Comparison) -> dict[str, Any]:
 
 
 def baseline_table(baselines: Sequence[Baseline]) -> RenderableType:
-    """A line for each run of each baseline."""
-    table = columns(
-        ("set", "left"), ("run", "left"), ("steps", "right"), ("p50", "right"), ("on", "left"), title="Baseline"
-    )
+    """A line for each run of each baseline, and under each what they ran on."""
+    table = columns(("set", "left"), ("run", "left"), ("steps", "right"), ("p50", "right"), title="Baseline")
     for baseline in baselines:
         for run in baseline.runs:
-            machine = run.facts["hardware"].get("gpus") or run.facts["hardware"].get("cpu") or text.MISSING
             median = text.seconds(run.quantiles_s.get("p50"))
-            table.add_row(
-                baseline.name, text.moment(baseline.set_unix_s), run.run_id, f"{run.steps:,}", median, machine
-            )
-    return table
+            table.add_row(baseline.name, text.moment(baseline.set_unix_s)[:16], run.run_id, f"{run.steps:,}", median)
+    machines = dict.fromkeys((each.name, _machine(run)) for each in baselines for run in each.runs)
+    return Group(table, *(Text(f"{name} ran on {machine}", style="dim") for name, machine in machines))
+
+
+def _machine(run: Fingerprint) -> str:
+    hardware = run.facts["hardware"]
+    return ", ".join(hardware[key] for key in ("gpus", "cpu", "memory") if key in hardware) or "what is not recorded"
 
 
 def _title(found: Comparison) -> str:
