@@ -15,12 +15,14 @@ import numpy as np
 from otel_train.derive.difference import FASTER, MEAN, NO_DIFFERENCE, SLOWER, Series, t_quantile
 from otel_train.derive.fingerprint import UNDISTURBED, Fingerprint
 
-EQUAL_RUNS = {UNDISTURBED: 0.005, MEAN: 0.02}
+EQUAL_RUNS = {UNDISTURBED: 0.004, MEAN: 0.012}
 """Standard deviation of a phase's time beyond the pace between equal runs, as a part of the step: what the study in
 ``docs/compare.md`` found on a busy machine."""
 WORTH = 20
 """It counts as much as so many degrees of freedom of the runs themselves: a moderated variance (G. K. Smyth, "Linear
 models and empirical Bayes methods", 2004)."""
+LARGE = 1.0
+"""The variance of a run that has no stretches: nothing it has is shown."""
 AS_IT_IS = 0.25
 """So much of what a phase takes beyond the pace it must take more as it is, whatever the pace."""
 
@@ -40,7 +42,7 @@ class PhaseChange:
     own: dict[str, float]
     """By ``undisturbed`` and ``mean`` time: what it takes more beyond the pace."""
     reach: dict[str, float]
-    """How large that must be to be shown."""
+    """How large that must be to be shown; the same for all phases."""
 
     @property
     def shown(self) -> float:
@@ -89,7 +91,7 @@ def phase_changes(sides: Sides, confidence: float) -> tuple[tuple[PhaseChange, .
             float(after[index]),
             float(after[index] - before[index]) / total if total else None,
             {key: float(values[index]) for key, values in own.items()},
-            {key: float(values[index]) for key, values in reach.items()},
+            reach,
         )
         found.append(change)
     ordered = sorted(found, key=lambda phase: (-abs(phase.shown), -abs(phase.after_s - phase.before_s)))
@@ -99,32 +101,51 @@ def phase_changes(sides: Sides, confidence: float) -> tuple[tuple[PhaseChange, .
 def are_alike(sides: Sides, phases: Sequence[PhaseChange]) -> bool:
     """Do all phases change by the pace alone, by their undisturbed times? Then nothing says whose doing it is."""
     names = [phase.name for phase in phases]
-    before, after = (_profile(side, names, UNDISTURBED) for side in sides)
+    before, after = (_side(side, names, UNDISTURBED).times_s for side in sides)
     reach = [phase.reach.get(UNDISTURBED, math.inf) for phase in phases]
     return bool((np.abs(beyond_pace(before, after)) < reach).all())
 
 
 def _beyond_chance(
     sides: Sides, names: Sequence[str], confidence: float
-) -> tuple[dict[str, Series], dict[str, Series], float | None]:
+) -> tuple[dict[str, Series], dict[str, float], float | None]:
     """By statistic what each phase takes of its own and how much that must be, so that all of them hold together; and
     the pace."""
-    profiles = {name: (_profile(sides[0], names, name), _profile(sides[1], names, name)) for name in EQUAL_RUNS}
-    if np.count_nonzero(sum(profiles[MEAN]) > 0) < 2:
+    own, reach, paces = {}, {}, {}
+    if np.count_nonzero(np.sum([_times(run, names, MEAN) for side in sides for run in side], axis=0)) < 2:
         return {}, {}, None
     each = 1 - (1 - confidence) / (len(names) * len(EQUAL_RUNS))
     limit = _varying_pace(sides)
-    own = {name: _own(*profiles[name], limit) for name in EQUAL_RUNS}
-    reach = {name: _reach(sides, names, name, each) for name in EQUAL_RUNS}
-    return own, reach, math.expm1(pace_of(*profiles[UNDISTURBED]))
+    for statistic in EQUAL_RUNS:
+        before, after = (_side(side, names, statistic) for side in sides)
+        own[statistic] = _own(before.times_s, after.times_s, limit)
+        reach[statistic] = _reach(before, after, EQUAL_RUNS[statistic], each)
+        paces[statistic] = math.expm1(pace_of(before.times_s, after.times_s))
+    return own, reach, paces[UNDISTURBED]
 
 
-def _profile(side: Sequence[Fingerprint], names: Sequence[str], statistic: str) -> Series:
-    """The phases of a side: the mean of its runs at the pace of the fastest, which the machine held up least."""
-    runs = [np.array(_times(run, names, statistic)) for run in side]
-    fastest = min(runs, key=lambda times: float(times.sum()))
-    profile: Series = np.mean([times * math.exp(-pace_of(fastest, times)) for times in runs], axis=0)
-    return profile
+@dataclass(frozen=True)
+class _Side:
+    """The phases of a side at the pace of its fastest run, which the machine held up least."""
+
+    times_s: Series
+    within: list[float]
+    """The variance of each run by its stretches, in parts of a step."""
+    squares: float
+    """How far its runs are apart, beyond what is within them."""
+
+
+def _side(runs: Sequence[Fingerprint], names: Sequence[str], statistic: str) -> _Side:
+    """The mean of the runs, in which one that varies more counts for less."""
+    times = [np.array(_times(run, names, statistic)) for run in runs]
+    fastest = min(times, key=lambda each: float(each.sum()))
+    at_pace = np.array([each * math.exp(-pace_of(fastest, each)) for each in times])
+    within = [_within(run, names, statistic) for run in runs]
+    known = EQUAL_RUNS[statistic] ** 2
+    weights = np.array([known / (known + variance) for variance in within])
+    mean = weights @ at_pace / weights.sum() if weights.any() else at_pace.mean(axis=0)
+    apart = ((at_pace - mean) / mean.sum()) ** 2 if mean.sum() else np.zeros_like(at_pace)
+    return _Side(mean, within, float((weights @ apart).max()))
 
 
 def _times(run: Fingerprint, names: Sequence[str], statistic: str, stretch: int | None = None) -> list[float]:
@@ -151,27 +172,22 @@ def _varying_pace(sides: Sides) -> float:
     return 2 * max(math.log(each["p75"] / each["p5"]) if each["p5"] > 0 else math.inf for each in quantiles)
 
 
-def _reach(sides: Sides, names: Sequence[str], statistic: str, confidence: float) -> Series:
-    """How far equal sides' phases would be apart: by their runs, by the stretches of each, and by ``EQUAL_RUNS``."""
-    squares, freedom = np.zeros(len(names)), 0
-    within = []
-    for side in sides:
-        runs = np.array([_times(run, names, statistic) for run in side])
-        squares += sum(beyond_pace(_profile(side, names, statistic), run) ** 2 for run in runs)
-        freedom += len(side) - 1
-        within.append(np.mean([_within(run, names, statistic) for run in side], axis=0) / len(side))
-    variance = (WORTH * EQUAL_RUNS[statistic] ** 2 + squares) / (WORTH + freedom)
-    between = variance * sum(1 / len(side) for side in sides)
-    reach: Series = t_quantile(WORTH + freedom, confidence) * np.sqrt(np.maximum(between, sum(within)))
-    return reach
+def _reach(before: _Side, after: _Side, equal_runs: float, confidence: float) -> float:
+    """How far equal sides' phases would be apart: by ``EQUAL_RUNS``, by their runs, and by the stretches of each.
+
+    One for all phases, of the one that varies most: what it has of its own, the pace takes from the others.
+    """
+    freedom = WORTH + len(before.within) + len(after.within) - 2
+    between = (WORTH * equal_runs**2 + before.squares + after.squares) / freedom
+    variance = sum(1 / sum(1 / (between + own) for own in side.within) for side in (before, after))
+    return t_quantile(freedom, confidence) * math.sqrt(variance)
 
 
-def _within(run: Fingerprint, names: Sequence[str], statistic: str) -> Series:
-    """The variance of a run's phases beyond the pace, by how much those of its stretches vary."""
+def _within(run: Fingerprint, names: Sequence[str], statistic: str) -> float:
+    """The variance of a run's phases beyond the pace, by how much those of its stretches vary: of the largest."""
     whole = np.array(_times(run, names, statistic))
     count = min(len(run.phases[name].stretches_s[statistic]) for name in names if name in run.phases)
     if count < 2 or not whole.sum():
-        return np.full(len(names), np.inf)
+        return LARGE
     parts = [beyond_pace(whole, np.array(_times(run, names, statistic, stretch))) for stretch in range(count)]
-    variance: Series = np.var(parts, axis=0, ddof=1) / count
-    return variance
+    return float(np.var(parts, axis=0, ddof=1).max()) / count
