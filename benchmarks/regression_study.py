@@ -3,8 +3,8 @@
     python benchmarks/regression_runs.py DIR char_gpt && python benchmarks/regression_runs.py DIR digits
     python benchmarks/regression_study.py DIR
 
-Pairs of runs: each two of the ``same`` ones, and each of these with each that has more work in a phase. Sides of three
-runs: drawn from the same runs, none of them on both sides. The first table is what verdicts on the step alone would be.
+Pairs of runs: each two of the ``same`` ones, and each of these with each that has more work in a phase. Sides of several
+runs are drawn from these, no run for both sides. The first table is what verdicts on the step alone would be.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from otel_train.runlog.runs import Run
 
 SAME = KINDS[0]
 DRAWN = 210
+SIDES = (1, 1), (5, 1), (3, 3), (5, 5)
 Side = Sequence[Fingerprint]
 Runs = dict[str, list[Fingerprint]]
 
@@ -44,15 +45,16 @@ def pairs(runs: Runs, kind: str) -> list[tuple[Side, Side]]:
     return [(before, [after]) for before in same for after in runs[kind]]
 
 
-def triples(runs: Runs, kind: str) -> list[tuple[Side, Side]]:
-    """Three runs a side, drawn."""
+def drawn(runs: Runs, kind: str, before: int, after: int) -> list[tuple[Side, Side]]:
+    """So many runs on each side; nothing where there are too few."""
+    others = runs[kind] if kind != SAME else []
+    if len(runs[SAME]) < before + after * (kind == SAME) or (kind != SAME and len(others) < after):
+        return []
     generator, found = np.random.default_rng(1), []
     for _ in range(DRAWN):
-        order = generator.permutation(len(runs[SAME]))
-        after = [runs[SAME][at] for at in order[3:6]]
-        if kind != SAME:
-            after = [runs[kind][at] for at in generator.permutation(len(runs[kind]))[:3]]
-        found.append(([runs[SAME][at] for at in order[:3]], after))
+        order = [runs[SAME][at] for at in generator.permutation(len(runs[SAME]))]
+        second = [others[at] for at in generator.permutation(len(others))] or order[before:]
+        found.append((order[:before], second[:after]))
     return found
 
 
@@ -95,12 +97,16 @@ def main() -> None:
         print("| by the step alone | runs differ by | false alarms | slower: data_wait | forward | optimizer |")
         print("|---|---:|---:|---:|---:|---:|")
         by_the_step(runs)
-        print("\n| compare | more work in | pairs | slower | faster | no difference | too little data | right phase |")
+        print("\n| runs | more work in | pairs | slower | faster | no difference | too little data | right phase |")
         print("|---|---|---:|---:|---:|---:|---:|---:|")
-        for name, sides in (("1 and 1 run", pairs), ("3 and 3 runs", triples)):
+        for counts in SIDES:
             for kind in KINDS:
-                found = [compare(before, after) for before, after in sides(runs, kind)]
-                print(f"| {name} | {'nothing' if kind == SAME else kind} | {told(found, kind)} |", flush=True)
+                sides = pairs(runs, kind) if counts == (1, 1) else drawn(runs, kind, *counts)
+                if sides:
+                    found = told((compare(before, after) for before, after in sides), kind)
+                    print(
+                        f"| {counts[0]} and {counts[1]} | {'nothing' if kind == SAME else kind} | {found} |", flush=True
+                    )
 
 
 if __name__ == "__main__":

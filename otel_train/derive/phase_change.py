@@ -190,4 +190,4 @@ def _within(run: Fingerprint, names: Sequence[str], statistic: str) -> float:
     if count < 2 or not whole.sum():
         return LARGE
     parts = [beyond_pace(whole, np.array(_times(run, names, statistic, stretch))) for stretch in range(count)]
-    return float(np.var(parts, axis=0, ddof=1).max()) / count
+    return float(np.max(np.var(parts, axis=0, ddof=1))) / count
