@@ -3,8 +3,8 @@
     python benchmarks/regression_runs.py DIR char_gpt && python benchmarks/regression_runs.py DIR digits
     python benchmarks/regression_study.py DIR
 
-Pairs of runs: each two of the ``same`` ones, and each of these with each that has more work in a phase. Sides of several
-runs are drawn from these, no run for both sides. The first table is what verdicts on the step alone would be.
+Pairs of runs: each two of the ``same`` ones, and each of these with each that has more work in a phase. Sides of
+several runs are drawn from these, no run for both. The first table is what verdicts on the step alone would be.
 """
 
 import argparse
