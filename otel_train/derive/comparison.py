@@ -30,6 +30,9 @@ ALIKE = 0.025
 """One run a side: a pace that differs by more is said to be something that more runs would have to tell."""
 
 
+IN_TURNS = "More runs of each, recorded in turns, can tell."
+
+
 @dataclass(frozen=True)
 class Comparison:
     """The second side beside the first."""
@@ -150,6 +153,8 @@ def _judged(
         which = f"the median step changes by {_signed(median.change)}, the mean by {_signed(mean.change)}"
         return step, f"{which}{': ' + where if where else ', no phase more than the others'}."
     alone = not several and (pace is None or abs(pace) > ALIKE) and are_alike(sides, phases)
+    if shown and not alone and not shown[0].as_a_whole:
+        return TOO_LITTLE, f"{where} beside the other phases, but the step as a whole changes the other way. {IN_TURNS}"
     if shown and not alone:
         return SLOWER if net > 0 else FASTER, f"{where}; the other phases differ by no more than the machine does."
     if not several and (pace is None or abs(pace) > ALIKE):
@@ -158,10 +163,11 @@ def _judged(
 
 
 def _alike(median: Difference, pace: float | None) -> str:
-    more = "Several runs of each, in turns, tell the two apart."
     if pace is None:
-        return f"the median step changes by {_signed(median.change)}, which can be the machine: one run a side. {more}"
-    return f"all phases change alike, by {_signed(pace)}, which can be the machine: one run a side. {more}"
+        return (
+            f"the median step changes by {_signed(median.change)}, which can be the machine: one run a side. {IN_TURNS}"
+        )
+    return f"all phases change alike, by {_signed(pace)}, which can be the machine: one run a side. {IN_TURNS}"
 
 
 def _signed(change: float | None) -> str:

@@ -23,8 +23,10 @@ WORTH = 20
 models and empirical Bayes methods", 2004)."""
 LARGE = 1.0
 """The variance of a run that has no stretches: nothing it has is shown."""
-AS_IT_IS = 0.25
-"""So much of what a phase takes beyond the pace it must take more as it is, whatever the pace."""
+APART = 0.05
+"""Paces that differ by more, as logarithms, are none: nothing says which of the phases changed."""
+SMALL = 0.005
+"""Phases of a smaller part of the step have no vote on the pace: their own noise is too large."""
 
 Sides = tuple[tuple[Fingerprint, ...], tuple[Fingerprint, ...]]
 
@@ -41,6 +43,8 @@ class PhaseChange:
     """The part of the mean steps' difference that it makes; None where there is none."""
     own: dict[str, float]
     """By ``undisturbed`` and ``mean`` time: what it takes more beyond the pace."""
+    whole: dict[str, float]
+    """By how much the step as a whole is longer by these times; the same for all phases."""
     reach: dict[str, float]
     """How large that must be to be shown; the same for all phases."""
 
@@ -49,6 +53,12 @@ class PhaseChange:
         """The largest change that is shown, in parts of a step; 0 without one."""
         beyond = [self.own[name] for name in self.own if abs(self.own[name]) > self.reach[name]]
         return max(beyond, key=abs, default=0.0)
+
+    @property
+    def as_a_whole(self) -> bool:
+        """Does the step as a whole change the way in which this phase is shown to?"""
+        by = [name for name in self.own if abs(self.own[name]) > self.reach[name]]
+        return any(self.own[name] * self.whole[name] > 0 for name in by)
 
     @property
     def verdict(self) -> str:
@@ -67,6 +77,18 @@ def pace_of(before: Series, after: Series) -> float:
     return float(logs[order][np.searchsorted(passed, passed[-1] / 2)])
 
 
+def paces_of(before: Series, after: Series) -> list[float]:
+    """The pace as the phases' time has it and, each phase with one vote, as the two in the middle have it.
+
+    They agree where most phases, of most of the time, change alike. Where forward and backward became faster and all
+    else did not, they do not, and nothing says which of the two is the machine's.
+    """
+    voting = (before > SMALL * before.sum()) & (after > 0)
+    logs = np.sort(np.log(after[voting] / before[voting]))
+    votes = [float(logs[(len(logs) - 1) // 2]), float(logs[len(logs) // 2])] if len(logs) else []
+    return [pace_of(before, after), *votes]
+
+
 def beyond_pace(before: Series, after: Series, pace: float | None = None) -> Series:
     """What each phase takes more than the pace explains, in parts of the step before."""
     pace = pace_of(before, after) if pace is None else pace
@@ -81,7 +103,7 @@ def phase_changes(sides: Sides, confidence: float) -> tuple[tuple[PhaseChange, .
     """
     names = list(dict.fromkeys(name for side in sides for run in side for name in run.phases))
     before, after = (np.mean([_times(run, names, MEAN) for run in side], axis=0) for side in sides)
-    own, reach, pace = _beyond_chance(sides, names, confidence)
+    own, reach, whole, pace = _beyond_chance(sides, names, confidence)
     total = float(after.sum() - before.sum())
     found = []
     for index, name in enumerate(names):
@@ -91,6 +113,7 @@ def phase_changes(sides: Sides, confidence: float) -> tuple[tuple[PhaseChange, .
             float(after[index]),
             float(after[index] - before[index]) / total if total else None,
             {key: float(values[index]) for key, values in own.items()},
+            whole,
             reach,
         )
         found.append(change)
@@ -108,20 +131,21 @@ def are_alike(sides: Sides, phases: Sequence[PhaseChange]) -> bool:
 
 def _beyond_chance(
     sides: Sides, names: Sequence[str], confidence: float
-) -> tuple[dict[str, Series], dict[str, float], float | None]:
-    """By statistic what each phase takes of its own and how much that must be, so that all of them hold together; and
-    the pace."""
-    own, reach, paces = {}, {}, {}
+) -> tuple[dict[str, Series], dict[str, float], dict[str, float], float | None]:
+    """By statistic what each phase takes of its own, how much that must be, so that all of them hold together, and by
+    how much the step as a whole changes; and the pace."""
+    own, reach, whole, paces = {}, {}, {}, {}
     if np.count_nonzero(np.sum([_times(run, names, MEAN) for side in sides for run in side], axis=0)) < 2:
-        return {}, {}, None
+        return {}, {}, {}, None
     each = 1 - (1 - confidence) / (len(names) * len(EQUAL_RUNS))
     limit = _varying_pace(sides)
     for statistic in EQUAL_RUNS:
         before, after = (_side(side, names, statistic) for side in sides)
         own[statistic] = _own(before.times_s, after.times_s, limit)
         reach[statistic] = _reach(before, after, EQUAL_RUNS[statistic], each)
+        whole[statistic] = float(after.times_s.sum() / before.times_s.sum()) - 1 if before.times_s.any() else 0.0
         paces[statistic] = math.expm1(pace_of(before.times_s, after.times_s))
-    return own, reach, paces[UNDISTURBED]
+    return own, reach, whole, paces[UNDISTURBED]
 
 
 @dataclass(frozen=True)
@@ -155,15 +179,15 @@ def _times(run: Fingerprint, names: Sequence[str], statistic: str, stretch: int 
 
 
 def _own(before: Series, after: Series, limit: float) -> Series:
-    """What each phase takes more, or less, beyond the pace; as it is, where no machine makes such a pace (``limit``).
-
-    0 where most of that is the pace's doing: a phase is not slower because all others became faster.
-    """
-    pace = pace_of(before, after)
-    own = beyond_pace(before, after, pace if abs(pace) <= limit else 0.0)
-    plain = (after - before) / before.sum()
-    kept: Series = np.where(plain * own >= AS_IT_IS * own**2, own, 0.0)
-    return kept
+    """What each phase takes more, or less, beyond the pace: of those in question the least of it, 0 where they are far
+    apart. What no machine makes (``limit``) is no pace: then it is as it is."""
+    paces = [pace if abs(pace) <= limit else 0.0 for pace in paces_of(before, after)]
+    if max(paces) - min(paces) > APART:
+        return np.zeros(len(before))
+    found = np.array([beyond_pace(before, after, pace) for pace in paces])
+    least = np.abs(found).min(axis=0)
+    own: Series = np.where((found > 0).all(axis=0), least, np.where((found < 0).all(axis=0), -least, 0.0))
+    return own
 
 
 def _varying_pace(sides: Sides) -> float:
