@@ -188,3 +188,19 @@ def test_a_limit_is_kept_passed_or_cannot_be_told(tmp_path, first, more, limit, 
     """A limit below what would be seen cannot be told; one is passed when slower is shown and the estimate is above."""
     found = compare([first], [run(tmp_path, "second", 2, forward=more)])
     assert kept is keeps(found, limit)[0]
+
+
+def test_a_phase_is_not_called_slower_in_a_step_that_is_faster(tmp_path, first):
+    """On a machine that is faster by 15 %: what the phase takes is told, and that this alone decides nothing."""
+    found = compare([first], [run(tmp_path, "second", 2, pace=0.85, optimizer=0.5)])
+    assert ("too little data", "optimizer", "slower") == (found.verdict, found.phases[0].name, found.phases[0].verdict)
+    assert "the step as a whole changes the other way" in found.sentence
+
+
+def test_of_equal_runs_one_that_was_disturbed_counts_for_less(tmp_path, first):
+    """Three repetitions, of which one ran on a machine that hardly let it: forward's 5 % is shown, and named."""
+    befores = [run(tmp_path, f"a{seed}", seed) for seed in range(30, 33)]
+    afters = [run(tmp_path, f"b{seed}", seed, forward=0.5) for seed in range(40, 42)]
+    afters.append(run(tmp_path, "b-busy", 42, varies=9.0, forward=0.5))
+    found = compare(befores, afters)
+    assert ("slower", "forward") == (found.verdict, found.phases[0].name)

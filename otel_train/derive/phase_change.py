@@ -143,7 +143,8 @@ def _beyond_chance(
         before, after = (_side(side, names, statistic) for side in sides)
         own[statistic] = _own(before.times_s, after.times_s, limit)
         reach[statistic] = _reach(before, after, EQUAL_RUNS[statistic], each)
-        whole[statistic] = float(after.times_s.sum() / before.times_s.sum()) - 1 if before.times_s.any() else 0.0
+        totals = float(before.times_s.sum()), float(after.times_s.sum())
+        whole[statistic] = totals[1] / totals[0] - 1 if totals[0] else 0.0
         paces[statistic] = math.expm1(pace_of(before.times_s, after.times_s))
     return own, reach, whole, paces[UNDISTURBED]
 
