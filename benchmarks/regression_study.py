@@ -30,10 +30,11 @@ Runs = dict[str, list[Fingerprint]]
 
 
 def read(directory: Path) -> Runs:
-    """The fingerprints of an example's runs, by kind."""
+    """The fingerprints of an example's runs that are over, by kind."""
     runs: Runs = {kind: [] for kind in KINDS}
     for path in sorted(directory.glob("*-*/")):
-        runs[path.name.rpartition("-")[0]].append(fingerprint(Run(path)))
+        if Run(path).ranks()[0].identity.get("end"):
+            runs[path.name.rpartition("-")[0]].append(fingerprint(Run(path)))
     return runs
 
 

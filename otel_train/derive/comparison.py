@@ -59,8 +59,8 @@ class Comparison:
 
     @property
     def several(self) -> bool:
-        """Do the runs themselves say how much equal runs differ?"""
-        return len(self.first) + len(self.second) > 2
+        """Do runs of both sides say how much equal runs differ? A single one may have met a machine unlike theirs."""
+        return min(len(self.first), len(self.second)) > 1
 
     @property
     def change(self) -> float | None:
@@ -144,7 +144,7 @@ def _judged(
     fewest = min(run.steps for side in sides for run in side)
     if fewest < FEWEST or median.low is None:
         return TOO_LITTLE, f"a run has {fewest} steady steps, and fewer than {FEWEST} tell nothing."
-    several = sum(map(len, sides)) > 2
+    several = min(map(len, sides)) > 1
     step = next((each.verdict for each in (median, mean) if each.verdict != NO_DIFFERENCE), NO_DIFFERENCE)
     shown = [phase for phase in phases if phase.verdict != NO_DIFFERENCE]
     net = sum(phase.shown for phase in shown)
@@ -164,10 +164,9 @@ def _judged(
 
 def _alike(median: Difference, pace: float | None) -> str:
     if pace is None:
-        return (
-            f"the median step changes by {_signed(median.change)}, which can be the machine: one run a side. {IN_TURNS}"
-        )
-    return f"all phases change alike, by {_signed(pace)}, which can be the machine: one run a side. {IN_TURNS}"
+        step = _signed(median.change)
+        return f"the median step changes by {step}, which can be the machine: a side has one run. {IN_TURNS}"
+    return f"all phases change alike, by {_signed(pace)}, which can be the machine: a side has one run. {IN_TURNS}"
 
 
 def _signed(change: float | None) -> str:

@@ -137,7 +137,7 @@ def _notes(found: Comparison) -> Iterator[str]:
     if found.phases:
         yield "Share: of the difference. Its own: beyond the pace of all, of a step; seen from where equal runs end."
     if not found.several:
-        yield "One run a side: the intervals hold for the steps of these two runs, not for another repetition."
+        yield "One run a side, or on one: what makes all phases alike slower, the code or the machine, cannot be told."
     if len(found.changes) > MOST_CHANGES:
         yield f"{len(found.changes) - MOST_CHANGES} more resources changed by a tenth or more: see --json"
     for side in (found.first, found.second):
