@@ -8,8 +8,8 @@
     ├── StackError            the local stack cannot be brought up: what is missing, and what to do
     ├── UnknownMeasure        no measure has that name: which come near
     ├── RequirementError      a file of requirements is wrong: where, what was got, what is allowed
-    ├── NotComparable         runs that cannot be compared: why, and what would do it
     ├── GoalError             a goal to project to that is none: what is allowed
+    ├── ComparisonError       runs cannot be compared as they are, or a file of baselines cannot be used
     └── RunLogError           a run on disk cannot be read
         ├── UnknownFormat     written by another version of the format
         └── RunNotFound       no such run, or an ambiguous prefix
@@ -42,12 +42,12 @@ class RequirementError(OtelTrainError, ValueError):
     """A file of requirements cannot be read, or a line of it is wrong."""
 
 
-class NotComparable(OtelTrainError):
-    """These runs cannot be compared with each other."""
-
-
 class GoalError(OtelTrainError, ValueError):
     """A goal is not an amount of samples, tokens, steps or epochs."""
+
+
+class ComparisonError(OtelTrainError):
+    """Two runs cannot be compared as they are, or a file of baselines cannot be read or has no such name."""
 
 
 class RunLogError(OtelTrainError):

@@ -16,7 +16,7 @@ from otel_train.derive.scaling import scaling, scaling_efficiency
 from otel_train.derive.scaling_law import STRONG, WEAK
 from otel_train.derive.summary import summarize_run
 from otel_train.derive.work import NEITHER, SAMPLES, kind_of
-from otel_train.errors import NotComparable
+from otel_train.errors import ComparisonError
 from otel_train.runlog.runs import find_run
 
 
@@ -151,7 +151,7 @@ def test_neither_strong_nor_weak(tmp_path):
 def test_work_that_nobody_recorded_needs_a_word(tmp_path):
     """Refused with what to type; with it, steps are what is counted."""
     runs = [build_ranks(tmp_path, f"of-{size}", [always(**ALONE)] * size, samples=None) for size in (1, 2)]
-    with pytest.raises(NotComparable, match="--law strong"):
+    with pytest.raises(ComparisonError, match="--law strong"):
         scaling(runs)
     assert [1.0, 0.5] == pytest.approx([point.efficiency for point in scaling(runs, STRONG).points])
     assert [1.0, 1.0] == pytest.approx([point.efficiency for point in scaling(runs, WEAK).points])
@@ -170,7 +170,7 @@ def test_other_hardware_is_refused(tmp_path):
     """Unless asked for; then it is said. Other versions are said alone."""
     one, other = one_rank(tmp_path), {"hardware": {"cpu": {"model": "Epyc"}}, "software": {"torch": "2.0"}}
     two = build_ranks(tmp_path, "two", [always(**ALONE)] * 2, **other)
-    with pytest.raises(NotComparable, match=r"differ in CPU: Xeon \(run one\); Epyc \(run two\).*--force"):
+    with pytest.raises(ComparisonError, match=r"differ in CPU: Xeon \(run one\); Epyc \(run two\).*--force"):
         scaling([one, two])
     assert "The runs differ in CPU: Xeon (run one); Epyc (run two)." in scaling([one, two], None, True).notes
 
@@ -178,9 +178,9 @@ def test_other_hardware_is_refused(tmp_path):
 def test_runs_that_cannot_be_compared(tmp_path):
     """One size, or no step: what is missing is said."""
     one = one_rank(tmp_path)
-    with pytest.raises(NotComparable, match=r"got 1 run at one world size \(1\)"):
+    with pytest.raises(ComparisonError, match=r"got 1 run at one world size \(1\)"):
         scaling([one, one])
-    with pytest.raises(NotComparable, match="run none has no training step"):
+    with pytest.raises(ComparisonError, match="run none has no training step"):
         scaling([one, build_ranks(tmp_path, "none", [always()] * 2, steps=0)])
 
 

@@ -24,7 +24,7 @@ from otel_train.derive.work import (
     rate_of_a_rank,
     work_of,
 )
-from otel_train.errors import NotComparable
+from otel_train.errors import ComparisonError
 
 NO_WORK = (
     "neither samples nor tokens are known of all runs, so what their steps did is not. Record them "
@@ -121,18 +121,18 @@ def scaling(runs: Sequence[RunSummary], law: str | None = None, across_hardware:
     """Compare runs. ``law`` says that a step of all ranks is the same work in every run (``strong``), or a step of
     each (``weak``), whatever amounts are recorded.
 
-    Raises ``NotComparable``: fewer than two world sizes, no steps, no known work, or different hardware.
+    Raises ``ComparisonError``: fewer than two world sizes, no steps, no known work, or different hardware.
     """
     named = _by_name(runs)
     states = {name: _state_of(run) for name, run in named.items()}
     differing = run_disagreements({name: list(run.identities.values()) for name, run in named.items()})
     if any(name in differing for name in HARDWARE) and not across_hardware:
         said = " ".join(sentence for name, sentence in differing.items() if name in HARDWARE)
-        raise NotComparable(f"{said} Their speeds say nothing of scaling; --force compares them all the same")
+        raise ComparisonError(f"{said} Their speeds say nothing of scaling; --force compares them all the same")
     known, groups = list(states.values()), _by_workers(states)
     unit = _unit_of(law) if law else common_unit(known)
     if unit is None:
-        raise NotComparable(NO_WORK)
+        raise ComparisonError(NO_WORK)
     kind, why = (law, f"Taken as {law} scaling, as asked: by {unit}.") if law else kind_of(known, unit)
     baseline = pooled(list(groups[0].values()))
     points = tuple(_point(baseline, group, unit) for group in groups)
@@ -179,7 +179,7 @@ def _by_name(runs: Sequence[RunSummary]) -> dict[str, RunSummary]:
 
 def _state_of(run: RunSummary) -> MeanStep:
     if run.mean_step is None:
-        raise NotComparable(f"run {run.run_id} has no training step: there is nothing to compare. Leave it out")
+        raise ComparisonError(f"run {run.run_id} has no training step: there is nothing to compare. Leave it out")
     return run.mean_step
 
 
@@ -190,7 +190,7 @@ def _unit_of(law: str) -> str:
 def _by_workers(states: Mapping[str, MeanStep]) -> list[dict[str, MeanStep]]:
     sizes = sorted({each.workers for each in states.values()})
     if len(sizes) < 2:
-        raise NotComparable(
+        raise ComparisonError(
             f"got {len(states)} run{'' if len(states) == 1 else 's'} at one world size ({', '.join(map(str, sizes))}); "
             "scaling needs runs at two sizes or more"
         )

@@ -1,0 +1,218 @@
+"""What each phase adds to the difference of two sides of runs, and whether that is more than chance and the machine.
+
+With one run a side it is not known how much equal runs differ: a machine that is shared, hot or differently placed
+makes a whole run slower, all phases alike. What it makes alike is the **pace**; what a phase takes beyond it is the
+run's own.
+``docs/compare.md`` has what that was worth on real runs.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from otel_train.derive.difference import FASTER, MEAN, NO_DIFFERENCE, SLOWER, Series, t_quantile
+from otel_train.derive.fingerprint import UNDISTURBED, Fingerprint
+
+EQUAL_RUNS = {UNDISTURBED: 0.004, MEAN: 0.012}
+"""Standard deviation of a phase's time beyond the pace between equal runs, as a part of the step: what the study in
+``docs/compare.md`` found on a busy machine."""
+WORTH = 20
+"""It counts as much as so many degrees of freedom of the runs themselves: a moderated variance (G. K. Smyth, "Linear
+models and empirical Bayes methods", 2004)."""
+LARGE = 1.0
+"""The variance of a run that has no stretches: nothing it has is shown."""
+APART = 0.05
+"""Paces that differ by more, as logarithms, are none: nothing says which of the phases changed."""
+SMALL = 0.005
+"""Phases of a smaller part of the step have no vote on the pace: their own noise is too large."""
+
+Sides = tuple[tuple[Fingerprint, ...], tuple[Fingerprint, ...]]
+
+
+@dataclass(frozen=True)
+class PhaseChange:
+    """One phase. Times in s a step; the rest in parts of the first side's step."""
+
+    name: str
+    before_s: float
+    after_s: float
+    """Means: what a phase adds to the difference of the mean step is ``after_s - before_s``; all add up to it."""
+    explained: float | None
+    """The part of the mean steps' difference that it makes; None where there is none."""
+    own: dict[str, float]
+    """By ``undisturbed`` and ``mean`` time: what it takes more beyond the pace."""
+    whole: dict[str, float]
+    """By how much the step as a whole is longer by these times; the same for all phases."""
+    reach: dict[str, float]
+    """How large that must be to be shown; the same for all phases."""
+
+    @property
+    def shown(self) -> float:
+        """The largest change that is shown, in parts of a step; 0 without one."""
+        beyond = [self.own[name] for name in self.own if abs(self.own[name]) > self.reach[name]]
+        return max(beyond, key=abs, default=0.0)
+
+    @property
+    def as_a_whole(self) -> bool:
+        """Does the step as a whole change the way in which this phase is shown to?"""
+        by = [name for name in self.own if abs(self.own[name]) > self.reach[name]]
+        return any(self.own[name] * self.whole[name] > 0 for name in by)
+
+    @property
+    def verdict(self) -> str:
+        """``slower``, ``faster`` or ``no difference shown``."""
+        return SLOWER if self.shown > 0 else FASTER if self.shown < 0 else NO_DIFFERENCE
+
+
+def pace_of(before: Series, after: Series) -> float:
+    """The logarithm of how much longer phases take alike: the median of theirs, each with the weight of its time."""
+    both = (before > 0) & (after > 0)
+    if not both.any():
+        return 0.0
+    logs, weights = np.log(after[both] / before[both]), before[both]
+    order = np.argsort(logs)
+    passed = np.cumsum(weights[order])
+    return float(logs[order][np.searchsorted(passed, passed[-1] / 2)])
+
+
+def paces_of(before: Series, after: Series) -> list[float]:
+    """The pace as the phases' time has it and, each phase with one vote, as the two in the middle have it.
+
+    They agree where most phases, of most of the time, change alike. Where forward and backward became faster and all
+    else did not, they do not, and nothing says which of the two is the machine's.
+    """
+    voting = (before > SMALL * before.sum()) & (after > 0)
+    logs = np.sort(np.log(after[voting] / before[voting]))
+    votes = [float(logs[(len(logs) - 1) // 2]), float(logs[len(logs) // 2])] if len(logs) else []
+    return [pace_of(before, after), *votes]
+
+
+def beyond_pace(before: Series, after: Series, pace: float | None = None) -> Series:
+    """What each phase takes more than the pace explains, in parts of the step before."""
+    pace = pace_of(before, after) if pace is None else pace
+    own: Series = (after * math.exp(-pace) - before) / before.sum()
+    return own
+
+
+def phase_changes(sides: Sides, confidence: float) -> tuple[tuple[PhaseChange, ...], float | None]:
+    """The phases, those that are shown to differ first, then by what they add; and the pace, in parts of one.
+
+    Nothing is shown, and there is no pace, where steps have no two phases (``other`` is one).
+    """
+    names = list(dict.fromkeys(name for side in sides for run in side for name in run.phases))
+    before, after = (np.mean([_times(run, names, MEAN) for run in side], axis=0) for side in sides)
+    own, reach, whole, pace = _beyond_chance(sides, names, confidence)
+    total = float(after.sum() - before.sum())
+    found = []
+    for index, name in enumerate(names):
+        change = PhaseChange(
+            name,
+            float(before[index]),
+            float(after[index]),
+            float(after[index] - before[index]) / total if total else None,
+            {key: float(values[index]) for key, values in own.items()},
+            whole,
+            reach,
+        )
+        found.append(change)
+    ordered = sorted(found, key=lambda phase: (-abs(phase.shown), -abs(phase.after_s - phase.before_s)))
+    return tuple(ordered), pace
+
+
+def are_alike(sides: Sides, phases: Sequence[PhaseChange]) -> bool:
+    """Do all phases change by the pace alone, by their undisturbed times? Then nothing says whose doing it is."""
+    names = [phase.name for phase in phases]
+    before, after = (_side(side, names, UNDISTURBED).times_s for side in sides)
+    reach = [phase.reach.get(UNDISTURBED, math.inf) for phase in phases]
+    return bool((np.abs(beyond_pace(before, after)) < reach).all())
+
+
+def _beyond_chance(
+    sides: Sides, names: Sequence[str], confidence: float
+) -> tuple[dict[str, Series], dict[str, float], dict[str, float], float | None]:
+    """By statistic what each phase takes of its own, how much that must be, so that all of them hold together, and by
+    how much the step as a whole changes; and the pace."""
+    own, reach, whole, paces = {}, {}, {}, {}
+    if np.count_nonzero(np.sum([_times(run, names, MEAN) for side in sides for run in side], axis=0)) < 2:
+        return {}, {}, {}, None
+    each = 1 - (1 - confidence) / (len(names) * len(EQUAL_RUNS))
+    limit = _varying_pace(sides)
+    for statistic in EQUAL_RUNS:
+        before, after = (_side(side, names, statistic) for side in sides)
+        own[statistic] = _own(before.times_s, after.times_s, limit)
+        reach[statistic] = _reach(before, after, EQUAL_RUNS[statistic], each)
+        totals = float(before.times_s.sum()), float(after.times_s.sum())
+        whole[statistic] = totals[1] / totals[0] - 1 if totals[0] else 0.0
+        paces[statistic] = math.expm1(pace_of(before.times_s, after.times_s))
+    return own, reach, whole, paces[UNDISTURBED]
+
+
+@dataclass(frozen=True)
+class _Side:
+    """The phases of a side at the pace of its fastest run, which the machine held up least."""
+
+    times_s: Series
+    within: list[float]
+    """The variance of each run by its stretches, in parts of a step."""
+    squares: float
+    """How far its runs are apart, beyond what is within them."""
+
+
+def _side(runs: Sequence[Fingerprint], names: Sequence[str], statistic: str) -> _Side:
+    """The mean of the runs, in which one that varies more counts for less."""
+    times = [np.array(_times(run, names, statistic)) for run in runs]
+    fastest = min(times, key=lambda each: float(each.sum()))
+    at_pace = np.array([each * math.exp(-pace_of(fastest, each)) for each in times])
+    within = [_within(run, names, statistic) for run in runs]
+    known = EQUAL_RUNS[statistic] ** 2
+    weights = np.array([known / (known + variance) for variance in within])
+    mean = weights @ at_pace / weights.sum() if weights.any() else at_pace.mean(axis=0)
+    apart = ((at_pace - mean) / mean.sum()) ** 2 if mean.sum() else np.zeros_like(at_pace)
+    return _Side(mean, within, float((weights @ apart).max()))
+
+
+def _times(run: Fingerprint, names: Sequence[str], statistic: str, stretch: int | None = None) -> list[float]:
+    if stretch is None:
+        return [run.phases[name].times_s[statistic] if name in run.phases else 0.0 for name in names]
+    return [run.phases[name].stretches_s[statistic][stretch] if name in run.phases else 0.0 for name in names]
+
+
+def _own(before: Series, after: Series, limit: float) -> Series:
+    """What each phase takes more, or less, beyond the pace: of those in question the least of it, 0 where they are far
+    apart. What no machine makes (``limit``) is no pace: then it is as it is."""
+    paces = [pace if abs(pace) <= limit else 0.0 for pace in paces_of(before, after)]
+    if max(paces) - min(paces) > APART:
+        return np.zeros(len(before))
+    found = np.array([beyond_pace(before, after, pace) for pace in paces])
+    least = np.abs(found).min(axis=0)
+    own: Series = np.where((found > 0).all(axis=0), least, np.where((found < 0).all(axis=0), -least, 0.0))
+    return own
+
+
+def _varying_pace(sides: Sides) -> float:
+    """How far the machine's pace may differ between runs, as a logarithm: twice as far as within one of them."""
+    quantiles = [run.quantiles_s for side in sides for run in side]
+    return 2 * max(math.log(each["p75"] / each["p5"]) if each["p5"] > 0 else math.inf for each in quantiles)
+
+
+def _reach(before: _Side, after: _Side, equal_runs: float, confidence: float) -> float:
+    """How far equal sides' phases would be apart: by ``EQUAL_RUNS``, by their runs, and by the stretches of each.
+
+    One for all phases, of the one that varies most: what it has of its own, the pace takes from the others.
+    """
+    freedom = WORTH + len(before.within) + len(after.within) - 2
+    between = (WORTH * equal_runs**2 + before.squares + after.squares) / freedom
+    variance = sum(1 / sum(1 / (between + own) for own in side.within) for side in (before, after))
+    return t_quantile(freedom, confidence) * math.sqrt(variance)
+
+
+def _within(run: Fingerprint, names: Sequence[str], statistic: str) -> float:
+    """The variance of a run's phases beyond the pace, by how much those of its stretches vary: of the largest."""
+    whole = np.array(_times(run, names, statistic))
+    count = min(len(run.phases[name].stretches_s[statistic]) for name in names if name in run.phases)
+    if count < 2 or not whole.sum():
+        return LARGE
+    parts = [beyond_pace(whole, np.array(_times(run, names, statistic, stretch))) for stretch in range(count)]
+    return float(np.max(np.var(parts, axis=0, ddof=1))) / count
