@@ -11,8 +11,8 @@ from functools import reduce
 import numpy as np
 
 from otel_train import names
-from otel_train.derive.phases import phase_name, used_slots
-from otel_train.derive.steps import OTHER, WARM_UP_STEPS, Column
+from otel_train.derive.phases import OTHER, phase_name, used_slots
+from otel_train.derive.steps import WARM_UP_STEPS, Column
 from otel_train.runlog.layout import EVALUATION, FAILED, MISSING, PROFILED
 from otel_train.runlog.ranklog import RankLog
 from otel_train.runlog.records import Records
