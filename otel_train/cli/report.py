@@ -6,23 +6,43 @@ from pathlib import Path
 import click
 
 from otel_train.cli.options import directory_option, json_option, open_console, run_argument, runs_directory
+from otel_train.derive.summary import RunSummary
+from otel_train.runlog.runs import Run
 
 
 @click.command("report")
 @run_argument
 @directory_option
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with figures to this file.")
+@click.option("--markdown", is_flag=True, help="Short, for pull requests and the summaries of CI jobs.")
 @json_option
-def command(wanted: str | None, directory: Path | None, as_json: bool) -> None:
+def command(wanted: str | None, directory: Path | None, html: Path | None, markdown: bool, as_json: bool) -> None:
     """Explain a run: how fast it was, where the time went, what bounds it."""
     from otel_train.derive.summary import summarize_run
     from otel_train.runlog.runs import find_run
 
-    summary = summarize_run(find_run(runs_directory(directory), wanted))
+    if as_json and markdown:
+        raise click.UsageError("got --json and --markdown; allowed is one of them on standard output")
+    run = find_run(runs_directory(directory), wanted)
+    summary = summarize_run(run)
+    if html is not None:
+        _write_page(run, summary, html)
     if as_json:
         from otel_train.report.as_json import run_as_dict
 
         click.echo(json.dumps(run_as_dict(summary), indent=2, allow_nan=False))
-    else:
+    elif markdown:
+        from otel_train.report.markdown import run_as_markdown
+
+        click.echo(run_as_markdown(summary), nl=False)
+    elif html is None:
         from otel_train.report.terminal import print_report
 
         print_report(summary, open_console())
+
+
+def _write_page(run: Run, summary: RunSummary, path: Path) -> None:
+    from otel_train.report.page import write_page
+
+    write_page(run, summary, path)
+    click.echo(f"Written: {path} ({path.stat().st_size / 1e6:.1f} MB)", err=True)

@@ -1,0 +1,152 @@
+"""A run over time for a page: of each rank its steps, its logged values, its resources, and what happened when.
+
+All times are Unix s: every rank is placed on the calendar by its own anchor.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from otel_train import names
+from otel_train.derive.course import MOST_POINTS, Column, Course, course
+from otel_train.derive.timeline import resource_series
+from otel_train.resource_names import Series
+from otel_train.runlog.events import Event
+from otel_train.runlog.ranklog import RankLog
+
+MOST_MARKS = 400
+"""Of each kind and rank; of more the longest are kept, and the picture says how many are left out."""
+
+FEWEST_POINTS = 100
+
+
+@dataclass(frozen=True)
+class Thinned:
+    """A series as points: each the mean, lowest and highest of values that follow each other."""
+
+    each: int
+    """How many values a point stands for."""
+    unix_s: Column
+    mean: Column
+    lowest: Column
+    highest: Column
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Something that happened. ``what`` is the checkpoint's kind, the evaluation's name, the rule, the error's type."""
+
+    kind: str
+    start_unix_s: float
+    end_unix_s: float
+    what: str
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class History:
+    """One rank over time. Empty and None are not recorded."""
+
+    rank: int
+    course: Course | None
+    scalars: dict[str, Thinned]
+    """By name; values that are not finite are left out."""
+    resources: dict[Series, Thinned]
+    marks: list[Mark] = field(default_factory=list)
+    marks_left_out: int = 0
+
+
+def history(log: RankLog, metrics: Collection[str], points: int = MOST_POINTS) -> History:
+    """Read one rank: at most so many points of each series, and of the resources the metrics that are named."""
+    rows = [
+        (unix_s, {key: value for key, value in row.items() if key[0] in metrics}) for unix_s, row, _ in log.resources()
+    ]
+    marks = sorted(_marks(log), key=lambda mark: mark.start_unix_s)
+    kept = _longest(marks)
+    return History(
+        log.rank,
+        course(log, points),
+        _scalars(log, points),
+        {key: thinned(times, values, points) for key, (times, values) in resource_series(rows).items() if len(times)},
+        kept,
+        len(marks) - len(kept),
+    )
+
+
+def thinned(unix_s: Column, values: Column, most: int) -> Thinned:
+    """At most ``most`` points of at least one value: equally many values each, but for the last."""
+    each = -(-len(values) // most)
+    firsts = np.arange(0, len(values), each)
+    counts = np.diff(np.append(firsts, len(values)))
+    return Thinned(
+        each,
+        np.add.reduceat(unix_s, firsts) / counts,
+        np.add.reduceat(values, firsts) / counts,
+        np.minimum.reduceat(values, firsts),
+        np.maximum.reduceat(values, firsts),
+    )
+
+
+def points_a_rank(ranks: int, most: int = MOST_POINTS) -> int:
+    """So many points that those of all ranks together are bounded."""
+    return max(2 * most // max(ranks, 2), FEWEST_POINTS)
+
+
+def _scalars(log: RankLog, points: int) -> dict[str, Thinned]:
+    known = log.names("scalar")
+    parts: dict[int, list[tuple[Column, Column]]] = {}
+    offset_ns = log.anchor.unix_ns - log.anchor.monotonic_ns
+    for _, records in log.scalars.read():
+        records = records[np.isfinite(records["value"])]
+        for identity in np.unique(records["name"]).tolist():
+            mine = records[records["name"] == identity]
+            parts.setdefault(identity, []).append(((mine["time_ns"] + offset_ns) / 1e9, mine["value"]))
+    joined = {identity: tuple(map(np.concatenate, zip(*each, strict=True))) for identity, each in sorted(parts.items())}
+    return {known.get(identity, f"scalar {identity}"): thinned(*each, points) for identity, each in joined.items()}
+
+
+def _marks(log: RankLog) -> list[Mark]:
+    found = []
+    for event, _ in log.events():
+        what = _WHAT.get(event.kind)
+        named = what(event) if what else None
+        if named is not None:
+            start, end = (log.anchor.to_unix_ns(at) / 1e9 for at in (event.start_ns, event.end_ns))
+            found.append(Mark(event.kind, start, end, named, event.step))
+    return found
+
+
+def _checkpoint(event: Event) -> str | None:
+    return str(event.attributes.get(names.CHECKPOINT_KIND, "save"))
+
+
+def _evaluation(event: Event) -> str | None:
+    return str(event.attributes.get(names.EVALUATION_NAME, "validation"))
+
+
+def _alert(event: Event) -> str | None:
+    if event.attributes.get(names.ALERT_STATE) == names.RESOLVED:
+        return None
+    return str(event.attributes.get(names.ALERT_RULE, "?"))
+
+
+def _error(event: Event) -> str | None:
+    return str((event.error or {}).get("type", "?"))
+
+
+_WHAT: Mapping[str, Callable[[Event], str | None]] = {
+    names.CHECKPOINT: _checkpoint,
+    names.EVALUATION_KIND: _evaluation,
+    names.ALERT: _alert,
+    names.ERROR: _error,
+}
+
+
+def _longest(marks: list[Mark]) -> list[Mark]:
+    kept: list[Any] = []
+    for kind in _WHAT:
+        own = [mark for mark in marks if mark.kind == kind]
+        kept += sorted(own, key=lambda mark: mark.start_unix_s - mark.end_unix_s)[:MOST_MARKS]
+    return sorted(kept, key=lambda mark: mark.start_unix_s)

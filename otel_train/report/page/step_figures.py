@@ -1,0 +1,247 @@
+"""The figures of steps: their time, its distribution, throughput, phases, the wait for data, the ranks side by side."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from bokeh.models import ColumnDataSource, Span
+
+from otel_train.derive.course import Course
+from otel_train.derive.history import History, Mark
+from otel_train.derive.measures import StepTime
+from otel_train.derive.steps import OTHER
+from otel_train.derive.summary import RunSummary, Summary
+from otel_train.report.page.frame import (
+    COLOURS,
+    INK,
+    MARK_NAMES,
+    MOST_LINES,
+    Frame,
+    add_hover,
+    add_legend,
+    plain,
+    single,
+)
+
+PHASE_COLOURS = {
+    "data_wait": "#d9484d", "forward": "#2f80d0", "backward": "#8f6bd8", "optimizer": "#2f9e54",
+    "gradient_clipping": "#8a8420", "host_to_device": "#d9730d", "collective": "#0f98a6", OTHER: "#9a9da3",
+}  # fmt: skip
+"""The same phase has the same colour everywhere; others take the next free one."""
+
+CUT = 3.0
+"""Where the slowest step takes so many times the 99th percentile, the axis ends above that percentile."""
+
+BARS = 60
+VSTACK_RANKS = 4
+"""So many ranks' values fit into what the pointer says at one time."""
+
+
+def unit_of(seconds: float) -> tuple[str, float]:
+    """The unit in which such times are drawn, and what seconds are multiplied with."""
+    return ("s", 1.0) if seconds >= 1 else ("ms", 1e3) if seconds >= 1e-3 else ("µs", 1e6)
+
+
+def top_of(times: StepTime) -> float:
+    """Where the axis of step times ends, s: lone slow steps do not flatten all others."""
+    return times.p99_s * 1.5 if times.max_s > CUT * times.p99_s else times.max_s * 1.08
+
+
+def chosen(histories: Sequence[History]) -> list[History]:
+    """The ranks that are drawn in colours: all, or from the fastest to the slowest at equal distances."""
+    stepping = [each for each in histories if each.course]
+    if len(stepping) <= MOST_LINES:
+        return stepping
+    ordered = sorted(stepping, key=lambda each: float(np.median(each.course.median_s)) if each.course else 0.0)
+    at = np.linspace(0, len(ordered) - 1, MOST_LINES).round().astype(int)
+    return sorted((ordered[index] for index in at.tolist()), key=lambda each: each.rank)
+
+
+def step_time(frame: Frame, histories: Sequence[History], times: StepTime, marks: Sequence[Mark]) -> Any:
+    """Every step, or the median, lowest and highest of each stretch, by rank; what is above the axis has a triangle."""
+    unit, factor = unit_of(times.p50_s)
+    top = top_of(times) * factor
+    shown = frame.over_time(320, unit, top, marks)
+    coloured, items, lines = chosen(histories), [], []
+    rest = [each.course for each in histories if each.course and each not in coloured]
+    if rest:
+        others = shown.multi_line(
+            [frame.moments(one.unix_s) for one in rest], [single(one.highest_s * factor) for one in rest],
+            color=INK, alpha=0.4, line_width=0.8,
+        )  # fmt: skip
+        items.append((f"{len(rest)} more ranks, slowest steps", [others]))
+    for number, each in enumerate(coloured):
+        if each.course is None:
+            continue
+        source, colour = _source(frame, each.course, factor, top), COLOURS[number]
+        drawn = [shown.line("x", "median", source=source, color=colour, line_width=1.3, name=f"rank {each.rank}")]
+        lines += drawn
+        if each.course.steps_each > 1:
+            drawn.append(shown.varea("x", "lowest", "highest", source=source, color=colour, fill_alpha=0.22))
+        if (each.course.highest_s * factor > top).any():
+            drawn.append(shown.scatter("x", "above", source=source, color=colour, marker="triangle", size=9))
+        frame.toggles[f"rank {each.rank}"] += drawn
+        items.append((f"rank {each.rank}", drawn))
+    tips = [
+        ("", "$name"), ("steps", "@first{0,0} to @last{0,0}"), ("median", f"@median{{0.00}} {unit}"),
+        ("slowest", f"@slowest{{0.00}} {unit}, step @worst{{0,0}}"), ("at", "@x{%H:%M:%S.%3N}"),
+    ]  # fmt: skip
+    if coloured and coloured[0].course and coloured[0].course.steps_each == 1:
+        tips = [("", "$name"), ("step", "@first{0,0}"), ("time", f"@median{{0.00}} {unit}"), tips[-1]]
+    add_hover(shown, lines, tips, "vline" if len(coloured) <= VSTACK_RANKS else "mouse")
+    for kind, name in MARK_NAMES.items():
+        if any(mark.kind == kind for mark in marks):
+            items.append((name, frame.toggles[kind][-1:]))
+    add_legend(shown, items)
+    return shown
+
+
+def _source(frame: Frame, one: Course, factor: float, top: float) -> ColumnDataSource:
+    highest = one.highest_s * factor
+    columns = {
+        "x": frame.moments(one.unix_s), "median": single(one.median_s * factor), "worst": one.highest_step,
+        "slowest": single(highest), "above": single(np.where(highest > top, top * 0.97, np.nan)),
+        "first": one.first_step, "last": one.last_step,
+    }  # fmt: skip
+    if one.steps_each > 1:
+        columns |= {"lowest": single(one.lowest_s * factor), "highest": single(highest)}
+    return ColumnDataSource({name: _small(values) for name, values in columns.items()})
+
+
+def _small(values: Any) -> Any:
+    """Step numbers as 32 bits: browsers know no 64-bit integers."""
+    fits = values.dtype.kind == "i" and values.max(initial=0) < 2**31
+    return values.astype(np.int32) if fits else values.astype(np.float64) if values.dtype.kind == "i" else values
+
+
+def above(histories: Sequence[History], times: StepTime) -> int:
+    """How many points have a step above the axis."""
+    top = top_of(times)
+    return sum(int(np.count_nonzero(each.course.highest_s > top)) for each in histories if each.course)
+
+
+def distribution(histories: Sequence[History], times: StepTime) -> Any:
+    """How many steps take how long, of all ranks; the last bar holds the slower ones too."""
+    unit, factor = unit_of(times.p50_s)
+    low, high = times.min_s, min(times.max_s, max(times.p99_s * 1.25, times.min_s * 1.01))
+    edges = np.linspace(low, max(high, low * 1.01 + 1e-9), BARS + 1)
+    counts = np.zeros(BARS, np.int64)
+    for each in histories:
+        if each.course:
+            counts += np.histogram(np.clip(each.course.durations_s, edges[0], edges[-1]), edges)[0]
+    source = ColumnDataSource(
+        {"left": single(edges[:-1] * factor), "right": single(edges[1:] * factor), "steps": _small(counts)}
+    )
+    shown = plain(240, "steps", x_axis_label=unit)
+    bars = shown.quad("left", "right", "steps", bottom=0, source=source, color=COLOURS[0], fill_alpha=0.7, line_width=0)
+    add_hover(shown, [bars], [("steps", "@steps{0,0}"), ("from", f"@left{{0.00}} {unit}"), ("to", f"@right{{0.00}} {unit}")])
+    for value, dash in ((times.p50_s, "solid"), (times.p95_s, "dashed"), (times.p99_s, "dotted")):
+        shown.add_layout(Span(location=value * factor, dimension="height", line_color=COLOURS[1], line_dash=dash))
+    shown.y_range.start = 0
+    return shown
+
+
+def throughput(frame: Frame, histories: Sequence[History]) -> Any:
+    """Of each rank, over stretches of the run, with what passed between steps."""
+    drawn = chosen(histories)
+    units = sorted({each.course.rates.unit for each in drawn if each.course})
+    shown = frame.over_time(220, f"{' or '.join(units)} a second")
+    _rank_lines(
+        frame, shown, drawn,
+        [(each.course.rates.unix_s, each.course.rates.rate) for each in drawn if each.course], "{0,0.0}/s",
+    )  # fmt: skip
+    return shown
+
+
+def data_wait(frame: Frame, histories: Sequence[History]) -> Any | None:
+    """The part of the step time that each rank waited for data; None where no wait is recorded."""
+    drawn = [each for each in chosen(histories) if each.course and not np.isnan(each.course.wait_share).all()]
+    if not drawn:
+        return None
+    shown = frame.over_time(200, "% of the step time", 102)
+    values = [(each.course.unix_s, each.course.wait_share * 100) for each in drawn if each.course]
+    _rank_lines(frame, shown, drawn, values, "{0.0} %")
+    return shown
+
+
+def _rank_lines(frame: Frame, shown: Any, drawn: Sequence[History], values: Sequence[tuple[Any, Any]], tip: str) -> None:
+    items, lines = [], []
+    for number, (each, (unix_s, one)) in enumerate(zip(drawn, values, strict=True)):
+        source = ColumnDataSource({"x": frame.moments(unix_s), "y": single(one)})
+        line = shown.line("x", "y", source=source, color=COLOURS[number], line_width=1.3, name=f"rank {each.rank}")
+        frame.toggles[f"rank {each.rank}"].append(line)
+        lines.append(line)
+        items.append((f"rank {each.rank}", [line]))
+    tips = [("", "$name"), ("", "@y" + tip), ("at", "@x{%H:%M:%S}")]
+    add_hover(shown, lines, tips, "vline" if len(drawn) <= VSTACK_RANKS else "mouse")
+    add_legend(shown, items if len(items) > 1 else [])
+
+
+def phases(frame: Frame, one: Course, times: StepTime) -> Any:
+    """The phases of a rank's mean step, one upon another."""
+    unit, factor = unit_of(times.p50_s)
+    shown = frame.over_time(260, unit, top_of(times) * factor)
+    columns: dict[str, Any] = {"x": frame.moments(one.unix_s), "first": _small(one.first_step)}
+    bottom, items, tips = np.zeros(len(one.unix_s)), [], [("step", "@first{0,0}")]
+    colours = colours_of(one.phases_s)
+    for number, (name, seconds) in enumerate(one.phases_s.items()):
+        columns[f"from{number}"], columns[f"own{number}"] = single(bottom), single(seconds * factor)
+        bottom = bottom + seconds * factor
+        columns[f"to{number}"] = single(bottom)
+        tips.append((shown_name(name), f"@own{number}{{0.00}} {unit}"))
+    source = ColumnDataSource(columns)
+    for number, name in enumerate(one.phases_s):
+        area = shown.varea("x", f"from{number}", f"to{number}", source=source, color=colours[name], fill_alpha=0.75)
+        items.append((shown_name(name), [area]))
+    top = shown.line("x", f"to{len(one.phases_s) - 1}", source=source, color=INK, line_width=0.7)
+    add_hover(shown, [top], tips, "vline")
+    add_legend(shown, items)
+    return shown
+
+
+def colours_of(names: Sequence[str] | dict[str, Any]) -> dict[str, str]:
+    """A colour for each phase: its own, or one that no other has."""
+    free = [colour for colour in COLOURS if colour not in PHASE_COLOURS.values()]
+    strangers = [name for name in names if name not in PHASE_COLOURS]
+    return PHASE_COLOURS | {name: free[number % len(free)] for number, name in enumerate(strangers)}
+
+
+def shown_name(name: str) -> str:
+    """Of a phase, short enough for a legend."""
+    return "in no phase" if name == OTHER else name if len(name) <= 32 else name[:31] + "…"
+
+
+def ranks_side_by_side(run: RunSummary) -> Any | None:
+    """The mean step of each rank by its phases; None for one rank. Of many ranks the slowest and the fastest."""
+    with_steps = [each for each in run.ranks if each.step_time]
+    if len(with_steps) < 2:
+        return None
+    drawn = sorted(with_steps, key=_p50_s)
+    if len(drawn) > 2 * MOST_LINES:
+        drawn = drawn[:MOST_LINES] + drawn[-MOST_LINES:]
+    drawn = sorted(drawn, key=lambda each: -each.ranks[0])
+    own = [{phase.name: phase.per_step_s for phase in each.phases if phase.depth == 0} for each in drawn]
+    names = list(dict.fromkeys(name for each in own for name in each if name != OTHER)) + [OTHER]
+    unit, factor = unit_of(_p50_s(drawn[0]))
+    shown = plain(90 + 22 * len(drawn), "", y_range=[f"rank {each.ranks[0]}" for each in drawn], x_axis_label=unit)
+    columns: dict[str, Any] = {"y": list(shown.y_range.factors)}
+    left, tips = np.zeros(len(drawn)), [("", "@y")]
+    for number, name in enumerate(names):
+        values = np.array([each.get(name, 0.0) for each in own]) * factor
+        columns[f"from{number}"], columns[f"own{number}"], left = left, values, left + values
+        columns[f"to{number}"] = left
+        tips.append((shown_name(name), f"@own{number}{{0.00}} {unit}"))
+    source, colours = ColumnDataSource(columns), colours_of(names)
+    bars = [
+        shown.hbar("y", 0.75, f"to{number}", f"from{number}", source=source, color=colours[name], fill_alpha=0.75,
+                   line_width=0)
+        for number, name in enumerate(names)
+    ]  # fmt: skip
+    add_hover(shown, bars, tips)
+    add_legend(shown, [(shown_name(name), [bar]) for name, bar in zip(names, bars, strict=True)])
+    shown.x_range.start, shown.ygrid.grid_line_color = 0, None
+    return shown
+
+
+def _p50_s(summary: Summary) -> float:
+    return summary.step_time.p50_s if summary.step_time else 0.0
