@@ -16,6 +16,20 @@ _SECRET_OPTION = re.compile(r"(?i)(token|secret|passw|credential|api[-_]?key|acc
 _USER_OF_URL = re.compile(r"(?<=://)[^/@\s]+@")
 
 
+def urgent(run: RunSummary) -> list[str]:
+    """What a reader has to know before all figures."""
+    said = []
+    if run.state in ("failed", "died"):
+        ranks = sorted(rank for rank, state in run.states.items() if state in ("failed", "died"))
+        who = "" if len(run.states) == 1 else f" (rank {', '.join(map(str, ranks))})"
+        said.append(f"The run {run.state}{who}.")
+    if run.merged.counts.failed:
+        said.append(f"{text.plural(run.merged.counts.failed, 'step')} failed.")
+    said += [f"Alert {rule}, not over: {one.last}" for rule, one in run.merged.alerts.items() if one.firing]
+    said += [f"{name} is not finite any more." for name, one in run.merged.scalars.items() if not one.last_is_finite]
+    return said
+
+
 def alerts(run: RunSummary) -> Grid | None:
     """The rules that fired: how often, for how long, and what the last one said."""
     rows = [

@@ -55,7 +55,9 @@ def headline(run: RunSummary) -> list[Figure]:
         if rate.wall is not None:
             found.append(Figure(f"{name} a second", text.amount(rate.wall), f"{text.amount(total)} in all"))
     if times:
-        found.append(Figure("a step", text.seconds(times.p50_s), f"median; 99 in 100 below {text.seconds(times.p99_s)}"))
+        found.append(
+            Figure("a step", text.seconds(times.p50_s), f"median; 99 in 100 below {text.seconds(times.p99_s)}")
+        )
     if merged.starvation:
         starved = text.percent(merged.starvation.starved_share)
         found.append(Figure("waiting for data", text.percent(merged.starvation.share), f"{starved} of steps starved"))
@@ -162,7 +164,9 @@ def data_loading(run: RunSummary) -> Grid | None:
     if loading:
         dataset, collate = (text.seconds(part / loading.batches) for part in (loading.dataset_s, loading.collate_s))
         who = text.plural(loading.workers, "worker") if loading.workers else "the training itself, without workers"
-        rows.append(("to fetch a batch", text.seconds(loading.fetch_s), f"dataset {dataset}, collate {collate}; by {who}"))
+        rows.append(
+            ("to fetch a batch", text.seconds(loading.fetch_s), f"dataset {dataset}, collate {collate}; by {who}")
+        )
         slowest = f"the mean of the slowest worker; the longest fetch took {text.seconds(loading.longest_s)}"
         rows.append(("slowest worker", text.seconds(loading.slowest_s), slowest))
     return Grid("Data", ("", "", ""), rows, (False, True, False)) if rows else None

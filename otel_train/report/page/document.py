@@ -46,7 +46,8 @@ def page(run: Run, summary: RunSummary) -> str:
     histories = [history(log, metrics, points_a_rank(len(logs))) for log in logs]
     parts = [part for part in _parts(summary, histories) if part.figures or part.grids]
     figures = {
-        f"figure{number}": figure for number, figure in enumerate(one for part in parts for one in part.figures.values())
+        f"figure{number}": figure
+        for number, figure in enumerate(one for part in parts for one in part.figures.values())
     }
     script, divs = components(figures, wrap_script=False) if figures else ("", {})
     scripts = [Resources(mode="inline", components=["bokeh"]).js_raw[0], script] if figures else []
@@ -56,7 +57,7 @@ def page(run: Run, summary: RunSummary) -> str:
     return template.render(
         run=summary, name=str(summary.identities[min(summary.identities)].get("service_name") or "training"),
         state_class=STATES.get(summary.state, "odd"), subtitle=facts.subtitle(summary), verdict=_verdict(summary),
-        urgent=_urgent(summary), headline=facts.headline(summary),
+        urgent=circumstances.urgent(summary), headline=facts.headline(summary),
         parts=[(part, [(title, next(placed)) for title in part.figures]) for part in parts],
         ourselves=circumstances.ourselves(summary), scripts=scripts, policy=_policy(scripts), version=__version__,
         percent=text.percent,
@@ -78,20 +79,6 @@ def _verdict(summary: RunSummary) -> dict[str, Any]:
     word, _, rest = found.sentence.partition(":")
     shares = sorted(((share, name) for name, share in found.shares.items() if share >= 0.005), reverse=True)
     return {"word": word, "rest": rest, "kind": found.verdict, "caveats": found.caveats, "shares": shares}
-
-
-def _urgent(summary: RunSummary) -> list[str]:
-    """What a reader has to know before all figures."""
-    said = []
-    if summary.state in ("failed", "died"):
-        ranks = sorted(rank for rank, state in summary.states.items() if state in ("failed", "died"))
-        who = "" if len(summary.states) == 1 else f" (rank {', '.join(map(str, ranks))})"
-        said.append(f"The run {summary.state}{who}.")
-    if summary.merged.counts.failed:
-        said.append(f"{text.plural(summary.merged.counts.failed, 'step')} failed.")
-    said += [f"Alert {rule}, not over: {one.last}" for rule, one in summary.merged.alerts.items() if one.firing]
-    said += [f"{name} is not finite any more." for name, one in summary.merged.scalars.items() if not one.last_is_finite]
-    return said
 
 
 def _parts(summary: RunSummary, histories: Sequence[History]) -> list[Part]:
@@ -130,9 +117,7 @@ def _of_steps(frame: Frame, summary: RunSummary, histories: Sequence[History]) -
         "Throughput",
         {
             "by rank, with what passed between steps": step_figures.throughput(frame, histories),
-            "how many steps take how long; lines: median, p95 (dashed), p99 (dotted)": step_figures.distribution(
-                histories, times
-            ),
+            "step times; lines: median, p95, p99": step_figures.distribution(histories, times),
         },
         _grids(facts.throughput(summary)),
         beside=True,
@@ -199,5 +184,3 @@ def _named(title: str, figure: Any | None) -> dict[str, Any]:
 
 def _grids(*found: Grid | None) -> list[Grid]:
     return [grid for grid in found if grid is not None]
-
-

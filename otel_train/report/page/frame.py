@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from bokeh.models import (
+    BasicTickFormatter,
     ColumnDataSource,
     CustomJS,
     DatetimeTickFormatter,
@@ -36,7 +37,7 @@ COLOURS = (
 """Of lines, in this order: at least 3 to 1 on white and on dark."""
 
 MOST_LINES = len(COLOURS)
-LEGEND_PIXELS, CHARACTER_PIXELS, SAMPLE_PIXELS = 330, 6.6, 34
+LEGEND_PIXELS, CHARACTER_PIXELS, SAMPLE_PIXELS, ROW_PIXELS = 330, 6.6, 34, 16
 """A legend fits on a telephone: so many columns as that."""
 
 MARK_COLOURS = {
@@ -70,7 +71,9 @@ class Frame:
         offset = datetime.fromtimestamp(self.start_unix_s).astimezone().utcoffset()
         return offset.total_seconds() if offset else 0.0
 
-    def over_time(self, height: int, unit: str, top: float | None = None, marks: Sequence[Mark] = (), from_zero: bool = True) -> Any:
+    def over_time(
+        self, height: int, unit: str, top: float | None = None, marks: Sequence[Mark] = (), from_zero: bool = True
+    ) -> Any:
         """A figure over the run's time: zooming one zooms all."""
         if self._range is None:
             start, end = self.moments((self.start_unix_s, self.end_unix_s))
@@ -108,7 +111,9 @@ class Frame:
         for key, masters in self.toggles.items():
             together = [*masters, *self.followers.get(key, ())]
             if len(together) > 1:
-                hide = CustomJS(args={"together": together}, code="for (const one of together) one.visible = this.visible")
+                hide = CustomJS(
+                    args={"together": together}, code="for (const one of together) one.visible = this.visible"
+                )
                 for master in masters:
                     master.js_on_change("visible", hide)
 
@@ -117,7 +122,7 @@ def plain(height: int, unit: str, **more: Any) -> Any:
     """A figure without a ground of its own."""
     more.setdefault("tools", "reset")
     shown = figure(
-        height=height, sizing_mode="stretch_width", toolbar_location="above", background_fill_color=None,
+        height=height, sizing_mode="stretch_width", toolbar_location="above", toolbar_inner=True, background_fill_color=None,
         border_fill_color=None, outline_line_color=None, min_border_left=58, min_border_right=14, **more,
     )  # fmt: skip
     shown.toolbar.logo, shown.toolbar.autohide = None, True
@@ -127,6 +132,8 @@ def plain(height: int, unit: str, **more: Any) -> Any:
     shown.axis.axis_label_text_font_style = "normal"
     shown.grid.grid_line_color = GRID
     shown.yaxis.axis_label = PlainText(text=unit)
+    if "y_range" not in more:
+        shown.yaxis.formatter = BasicTickFormatter(power_limit_low=-4, power_limit_high=6)
     return shown
 
 
@@ -135,9 +142,11 @@ def add_legend(shown: Any, items: Sequence[tuple[str, Sequence[Any]]]) -> None:
     if not items:
         return
     longest = max(len(label) for label, _ in items) * CHARACTER_PIXELS + SAMPLE_PIXELS
+    columns = min(max(int(LEGEND_PIXELS // longest), 1), len(items))
+    shown.height += ROW_PIXELS * -(-len(items) // columns)
     legend = Legend(
         items=[LegendItem(label={"value": literal(label)}, renderers=list(renderers)) for label, renderers in items],
-        ncols=min(max(int(LEGEND_PIXELS // longest), 1), len(items)), click_policy="hide", label_text_color=INK,
+        ncols=columns, click_policy="hide", label_text_color=INK,
         background_fill_color=None, border_line_color=None, inactive_fill_color="#80808055", label_text_font_size="11px",
         padding=2, spacing=2, margin=2, glyph_width=16, glyph_height=12, label_height=14, label_standoff=4,
     )  # fmt: skip

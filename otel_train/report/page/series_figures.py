@@ -47,7 +47,7 @@ def resources(frame: Frame, histories: Sequence[History], panel: Panel) -> tuple
     if not found:
         return None
     shown = frame.over_time(220, "", panel.top * 1.04 if panel.top else None)
-    items, lines, labels = [], [], _labels(found, len(histories) > 1)
+    items, lines, labels = [], [], _labels(found)
     for number, (each, line, _, series) in enumerate(found[:MOST_LINES]):
         drawn = _line(frame, shown, series, 1 / line.divisor, COLOURS[number], labels[number])
         frame.followers[f"rank {each.rank}"] += drawn
@@ -65,11 +65,14 @@ def _matching(each: History, line: Any) -> list[tuple[Any, Thinned]]:
     return found if len(found) == 1 else busy
 
 
-def _labels(found: Sequence[Any], ranked: bool) -> list[str]:
+def _labels(found: Sequence[Any]) -> list[str]:
+    """What tells each from the others: its rank only where several ranks have such a line."""
     labels = []
     for each, line, key, _ in found:
-        alike = sum(other is each and one is line for other, one, _, _ in found) > 1
-        parts = (f"rank {each.rank}" if ranked else "", line.label, which_of(key, line) if alike else "")
+        alike = [other for other, one, _, _ in found if one is line]
+        ranked = any(other is not each for other in alike)
+        several = sum(other is each for other in alike) > 1
+        parts = (f"rank {each.rank}" if ranked else "", line.label, which_of(key, line) if several else "")
         labels.append(" ".join(part for part in parts if part))
     return labels
 

@@ -29,7 +29,7 @@ PHASE_COLOURS = {
 }  # fmt: skip
 """The same phase has the same colour everywhere; others take the next free one."""
 
-CUT = 3.0
+CUT = 2.0
 """Where the slowest step takes so many times the 99th percentile, the axis ends above that percentile."""
 
 BARS = 60
@@ -134,7 +134,9 @@ def distribution(histories: Sequence[History], times: StepTime) -> Any:
     )
     shown = plain(240, "steps", x_axis_label=unit)
     bars = shown.quad("left", "right", "steps", bottom=0, source=source, color=COLOURS[0], fill_alpha=0.7, line_width=0)
-    add_hover(shown, [bars], [("steps", "@steps{0,0}"), ("from", f"@left{{0.00}} {unit}"), ("to", f"@right{{0.00}} {unit}")])
+    add_hover(
+        shown, [bars], [("steps", "@steps{0,0}"), ("from", f"@left{{0.00}} {unit}"), ("to", f"@right{{0.00}} {unit}")]
+    )
     for value, dash in ((times.p50_s, "solid"), (times.p95_s, "dashed"), (times.p99_s, "dotted")):
         shown.add_layout(Span(location=value * factor, dimension="height", line_color=COLOURS[1], line_dash=dash))
     shown.y_range.start = 0
@@ -164,7 +166,9 @@ def data_wait(frame: Frame, histories: Sequence[History]) -> Any | None:
     return shown
 
 
-def _rank_lines(frame: Frame, shown: Any, drawn: Sequence[History], values: Sequence[tuple[Any, Any]], tip: str) -> None:
+def _rank_lines(
+    frame: Frame, shown: Any, drawn: Sequence[History], values: Sequence[tuple[Any, Any]], tip: str
+) -> None:
     items, lines = [], []
     for number, (each, (unix_s, one)) in enumerate(zip(drawn, values, strict=True)):
         source = ColumnDataSource({"x": frame.moments(unix_s), "y": single(one)})
@@ -223,7 +227,7 @@ def ranks_side_by_side(run: RunSummary) -> Any | None:
     own = [{phase.name: phase.per_step_s for phase in each.phases if phase.depth == 0} for each in drawn]
     names = list(dict.fromkeys(name for each in own for name in each if name != OTHER)) + [OTHER]
     unit, factor = unit_of(_p50_s(drawn[0]))
-    shown = plain(90 + 22 * len(drawn), "", y_range=[f"rank {each.ranks[0]}" for each in drawn], x_axis_label=unit)
+    shown = plain(60 + 26 * len(drawn), "", y_range=[f"rank {each.ranks[0]}" for each in drawn], x_axis_label=unit)
     columns: dict[str, Any] = {"y": list(shown.y_range.factors)}
     left, tips = np.zeros(len(drawn)), [("", "@y")]
     for number, name in enumerate(names):
