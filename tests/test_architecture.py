@@ -33,6 +33,8 @@ ALLOWED = {
     "wrapt": ("instrumentation",),
     "pyarrow": ("tables",),
     "matplotlib": ("report/plot",),
+    "bokeh": ("report/page/",),
+    "jinja2": ("report/page/",),
     "requests": ("alerts/notify/", "stack/"),
     "yaml": ("settings", "alerts/rules", "alerts/prometheus"),
     "click": ("cli/",),

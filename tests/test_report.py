@@ -108,7 +108,7 @@ def test_missing_counts_are_hyphens(tmp_path: Path) -> None:
 
 MEASURES = {
     "steps", "time", "throughput", "step_time", "step_time_curve_s", "phases", "starvation", "gpu", "data_loading",
-    "packing_efficiency",
+    "packing_efficiency", "packing", "queue", "gpus", "memory", "checkpoint_share", "step_time_distribution", "changes",
     "slowest_steps", "failed_steps", "errors", "last_epoch", "epochs", "evaluations", "evaluation_steps_s",
     "checkpoints",
     "timed", "phases_outside_steps", "other_events", "scalars", "resources", "overhead_s", "records_dropped",
@@ -143,7 +143,9 @@ def test_the_json_holds_the_measures(run: RunSummary) -> None:
     assert 2 * 40 * 320 == merged["steps"]["tokens"]
     assert 1 << 20 == merged["checkpoints"]["save"]["rate_bytes_per_s"]
     assert 2.05 == pytest.approx(merged["scalars"]["loss"]["last"])
-    assert {"max": 2097152, "mean": 2097152, "last": 2097152} == merged["resources"]["process.memory.peak"]
+    assert {"max": 2097152, "mean": 2097152, "last": 2097152, "min": 2097152} == merged["resources"][
+        "process.memory.peak"
+    ]
     assert [0, 1] == [rank["rank"] for rank in content["ranks"]]
 
 

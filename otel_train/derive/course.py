@@ -1,7 +1,7 @@
-"""The steps of one rank in their order, as few enough points for a picture: none of them loses a spike.
+"""The course of a rank's run: its training steps in up to ``MOST_PARTS`` parts with equal numbers of steps.
 
-A point is one step where they are few, else a stretch of equally many steps that follow each other: with the lowest,
-the median and the highest time of its steps. So whatever the length of the run, the slowest step is on the picture.
+Of each part are kept the amounts, the time by phase and the middle and slow steps: what changes, projections and
+pictures are made from. Bounded, whatever the length of the run.
 """
 
 from dataclasses import dataclass, field
@@ -9,155 +9,128 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from otel_train.derive.phases import phase_id, phase_name, used_slots
-from otel_train.derive.steps import OTHER
-from otel_train.runlog.layout import DATA_WAIT, EVALUATION, MISSING
-from otel_train.runlog.ranklog import RankLog
+from otel_train.derive.phases import IDS, OTHER, phase_name, used_slots
+from otel_train.runlog.layout import MISSING
 from otel_train.runlog.records import Records
 
-Column: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
-Integers: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
+Column: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
-MOST_POINTS = 4000
-"""More than a screen has pixels, so that there is something to zoom into."""
-
-RATE_POINTS, RATE_STEPS, FEWEST_RATES = 200, 10, 20
-"""A rate needs a stretch of time to be one: of at least ten steps, unless there are few of them."""
-
-_IDS = 256
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Something a second over the time from one stretch's first step to the next one's, whatever passed in between."""
-
-    unit: str
-    """``samples``, ``tokens`` or ``steps``: the first of them that is known."""
-    unix_s: Column
-    """The middle of each stretch."""
-    rate: Column
+MOST_PARTS = 240
 
 
 @dataclass(frozen=True)
 class Course:
-    """The training steps of one rank. Times of steps in s; not-a-number is not recorded."""
+    """Each column has a value for each part, in their order. Times in s; ``starts_s`` since the first step's start."""
 
-    rank: int
-    steps_each: int
-    """How many steps a point stands for: 1 is every step by itself. The last point may have fewer."""
-    unix_s: Column
-    """When the middle of each point was."""
-    first_step: Integers
-    last_step: Integers
-    lowest_s: Column
-    median_s: Column
-    highest_s: Column
-    highest_step: Integers
-    """The number of the step that took longest."""
-    wait_share: Column
-    """The part of the steps' time that they waited for data; not-a-number where no step of the run did."""
+    first_steps: Column
+    """The number of each part's first step."""
+    steps: Column
+    """How many steps a part has."""
+    starts_s: Column
+    walls_s: Column
+    """From the start of a part's first step to that of the next part's; of the last one to the end of its last step."""
+    stepping_s: Column
+    """Inside steps."""
+    p50_s: Column
+    p95_s: Column
+    max_s: Column
+    """The median step of a part, the one that 95 in 100 are shorter than (the nearest step above), the longest."""
+    samples: Column
+    tokens: Column
+    """Of the steps where they are known, for all of the part's; not-a-number where they are known of none."""
     phases_s: dict[str, Column]
-    """The mean time in each phase of the step's own; ``other`` is what lay in none."""
-    rates: Rates
-    durations_s: Column = field(repr=False)
-    """Of every step, in their order."""
+    """By phase of a step's own, ``other`` last: the time over all steps of a part."""
+
+    def __len__(self) -> int:
+        return len(self.steps)
 
 
-def course(log: RankLog, most: int = MOST_POINTS) -> Course | None:
-    """Read the steps of a rank; None without a training step. About 0.5 µs and 40 bytes a step."""
-    oldest, end = log.steps.bounds()
-    scan = _Scan(log, -(-max(end - oldest, 1) // most))
-    for first, records in log.steps.read():
-        records = records[: max(end - first, 0)]  # the log may have grown since
-        training = records[(records["flags"] & EVALUATION) == 0]
-        if len(training):
-            scan.add(training)
-    return scan.found() if scan.count else None
+@dataclass
+class CourseSums:
+    """Adds up the steps, a segment at a time. ``most`` is how many there may be."""
 
+    most: int
+    count: int = 0
+    steps: Column = field(init=False)
+    known: dict[str, Column] = field(init=False)
+    amounts: dict[str, Column] = field(init=False)
+    phases: dict[int, Column] = field(default_factory=dict)
+    """By phase id, ns."""
+    numbers: dict[int, int] = field(default_factory=dict)
+    """By part, the number of its first step."""
 
-class _Scan:
-    """Takes in a segment at a time."""
+    def __post_init__(self) -> None:
+        self.parts = max(min(self.most, MOST_PARTS), 1)
+        self.steps = np.zeros(self.parts, np.int64)
+        self.known, self.amounts = self._columns(), self._columns()
 
-    def __init__(self, log: RankLog, each: int) -> None:
-        self.log, self.each, self.count = log, each, 0
-        self._names = log.names("phase")
-        self._columns: list[tuple[Any, Any, Any]] = []
-        self._amounts: list[tuple[Any, Any]] = []
-        self._phases = np.zeros((0, _IDS))
-        self._waits = np.zeros(0)
+    def _columns(self) -> dict[str, Column]:
+        return {name: np.zeros(self.parts) for name in ("samples", "tokens")}
 
     def add(self, records: Records) -> None:
-        at = (np.arange(self.count, self.count + len(records)) // self.each).astype(np.int64)
-        self._columns.append(tuple(records[name].copy() for name in ("step", "start_ns", "duration_ns")))  # type: ignore[arg-type]
-        self._amounts.append((_known(records["samples"]), _known(records["tokens"])))
-        self._add_phases(records, at)
+        """Add training steps."""
+        parts = (self.count + np.arange(len(records))) * self.parts // max(self.most, 1)
         self.count += len(records)
+        first, length = int(parts[0]), int(parts[-1] - parts[0]) + 1
+        here, parts = slice(first, first + length), parts - first
+        self.steps[here] += np.bincount(parts, minlength=length)
+        for part, index in zip(*np.unique(parts, return_index=True), strict=True):
+            self.numbers.setdefault(first + int(part), int(records["step"][index]))
+        for name, total in self.amounts.items():
+            known = records[name] != MISSING
+            self.known[name][here] += np.bincount(parts[known], minlength=length)
+            total[here] += np.bincount(parts[known], records[name][known], length)
+        self._add_phases(records, parts, here, length)
 
-    def _add_phases(self, records: Records, at: Integers) -> None:
-        points, first = int(at[-1]) + 1, int(at[0])
-        for total in (self._phases, self._waits):
-            total.resize((points, *total.shape[1:]), refcheck=False)
-        phases, used = records["phases"], used_slots(records)
-        own = used & (phases["depth"] == 0)
-        codes = ((at - first)[:, None] * _IDS + phases["phase"])[own]
-        times = np.bincount(codes, phases["duration_ns"][own], (points - first) * _IDS)
-        self._phases[first:] += times.reshape(-1, _IDS)
-        waiting = used & (phases["phase"] == phase_id(self._names, DATA_WAIT))
-        waits = np.where(waiting, phases["duration_ns"], np.float32(0)).sum(axis=1)
-        self._waits[first:] += np.bincount(at - first, np.minimum(waits, records["duration_ns"]))
+    def _add_phases(self, records: Records, parts: Column, here: slice, length: int) -> None:
+        phases = records["phases"]
+        own = used_slots(records) & (phases["depth"] == 0)
+        keys = (parts[:, None] * IDS + phases["phase"])[own]
+        times = np.bincount(keys, phases["duration_ns"][own], length * IDS).reshape(length, IDS)
+        for identity in np.flatnonzero(times.any(axis=0)).tolist():
+            self.phases.setdefault(identity, np.zeros(self.parts))[here] += times[:, identity]
 
-    def found(self) -> Course:
-        steps, starts, durations = (np.concatenate(parts) for parts in zip(*self._columns, strict=True))
-        firsts = np.arange(0, self.count, self.each)
-        lasts = np.minimum(firsts + self.each, self.count) - 1
-        unix_s = (starts + (self.log.anchor.unix_ns - self.log.anchor.monotonic_ns)) / 1e9
-        seconds = durations / 1e9
-        totals = np.add.reduceat(seconds, firsts)
-        highest = _highest(durations, firsts, lasts)
+    def finish(self, starts_ns: Column, durations_ns: Column, names: dict[int, str]) -> Course:
+        """The course of the steps added, whose starts and times these are."""
+        used = int(np.count_nonzero(self.steps))
+        steps = self.steps[:used]
+        edges = np.concatenate(([0], np.cumsum(steps)))
+        starts = starts_ns[edges[:-1]]
+        end = int((starts_ns + durations_ns).max()) if used else 0
+        stepping = np.add.reduceat(durations_ns, edges[:-1]) / 1e9 if used else np.zeros(0)
+        phases: dict[str, Column] = {}
+        for identity, times in self.phases.items():
+            name = phase_name(names, identity)
+            phases[name] = phases.get(name, 0) + times[:used] / 1e9
+        unfit = phases.pop(OTHER, 0)
+        phases[OTHER] = np.maximum(stepping - sum(phases.values()), unfit)
         return Course(
-            self.log.rank, self.each, (unix_s[firsts] + unix_s[lasts] + seconds[lasts]) / 2,
-            steps[firsts], steps[lasts], np.minimum.reduceat(seconds, firsts), _medians(seconds, self.each),
-            seconds[highest], steps[highest],
-            np.divide(self._waits / 1e9, totals, out=np.full(len(firsts), np.nan), where=totals > 0)
-            if self._waits.any() else np.full(len(firsts), np.nan),
-            self._phases_s(totals, lasts - firsts + 1), self._rates(unix_s, unix_s[-1] + seconds[-1]), seconds,
-        )  # fmt: skip
+            np.array([self.numbers[part] for part in range(used)], np.int64),
+            steps,
+            (starts - (starts[0] if used else 0)) / 1e9,
+            np.diff(np.append(starts, end)[: used + 1]) / 1e9 if used else np.zeros(0),
+            stepping,
+            *_order_statistics(durations_ns, steps),
+            self._amount("samples", used),
+            self._amount("tokens", used),
+            phases,
+        )
 
-    def _phases_s(self, totals: Column, counts: Integers) -> dict[str, Column]:
-        means = self._phases / 1e9 / counts[:, None]
-        used = np.flatnonzero(means.any(axis=0)).tolist()
-        found = {phase_name(self._names, identity): means[:, identity] for identity in used}
-        found.pop(OTHER, None)  # phases that did not fit into the record: they are part of the rest
-        rest = np.maximum(totals / counts - sum(found.values(), np.zeros(len(counts))), 0)
-        return {**found, OTHER: rest}
-
-    def _rates(self, starts_s: Column, end_s: float) -> Rates:
-        samples, tokens = (np.concatenate(parts) for parts in zip(*self._amounts, strict=True))
-        known = [(unit, one) for unit, one in (("samples", samples), ("tokens", tokens)) if not np.isnan(one).all()]
-        unit, amounts = known[0] if known else ("steps", np.ones(self.count))
-        stretches = min(RATE_POINTS, max(self.count // RATE_STEPS, min(self.count, FEWEST_RATES)))
-        firsts = np.arange(stretches) * self.count // stretches
-        edges = np.append(starts_s[firsts], end_s)
-        passed = np.diff(edges)
-        sums = np.add.reduceat(amounts, firsts)
-        rates = np.divide(sums, passed, out=np.full(len(firsts), np.nan), where=passed > 0)
-        return Rates(unit, (edges[1:] + edges[:-1]) / 2, rates)
+    def _amount(self, name: str, used: int) -> Column:
+        known, steps = self.known[name][:used], self.steps[:used]
+        nothing = np.full(used, np.nan)
+        amount: Column = np.divide(self.amounts[name][:used] * steps, known, out=nothing, where=known > 0)
+        return amount
 
 
-def _known(amounts: Any) -> Column:
-    """As numbers; ``layout.MISSING`` is not-a-number."""
-    return np.where(amounts == MISSING, np.nan, amounts)
-
-
-def _medians(seconds: Column, each: int) -> Column:
-    whole = len(seconds) // each * each
-    medians = np.median(seconds[:whole].reshape(-1, each), axis=1)
-    rest = seconds[whole:]
-    return np.append(medians, np.median(rest)) if len(rest) else medians
-
-
-def _highest(durations: Integers, firsts: Integers, lasts: Integers) -> Integers:
-    """The index of the longest step of each point: the first one where several are as long."""
-    longest = np.repeat(np.maximum.reduceat(durations, firsts), lasts - firsts + 1)
-    at = np.flatnonzero(durations == longest)
-    return at[np.searchsorted(at, firsts)]
+def _order_statistics(durations_ns: Column, steps: Column) -> tuple[Column, Column, Column]:
+    """The median, the 95th percentile and the maximum of each part, in s."""
+    if not len(steps):
+        return np.zeros(0), np.zeros(0), np.zeros(0)
+    inside = np.arange(int(steps.max())) < steps[:, None]
+    grid = np.full(inside.shape, np.inf)
+    grid[inside] = durations_ns
+    grid.sort(axis=1)
+    rows, last = np.arange(len(steps)), steps - 1
+    median = (grid[rows, last // 2] + grid[rows, steps // 2]) / 2e9
+    return median, grid[rows, np.ceil(last * 0.95).astype(np.int64)] / 1e9, grid[rows, last] / 1e9

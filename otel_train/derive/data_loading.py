@@ -23,6 +23,8 @@ class DataLoading:
     workers: int | None = None
     """Of the loader that fetched last."""
     dataset: str | None = None
+    prefetch: int | None = None
+    """Batches that each worker may fetch ahead."""
 
     def add(self, event: Event) -> None:
         """Add an event of kind ``data_loader``."""
@@ -34,6 +36,7 @@ class DataLoading:
         self.longest_s = max(self.longest_s, float(told.get(names.LOADER_LONGEST, 0.0)))
         self.workers = told.get(names.LOADER_WORKERS, self.workers)
         self.dataset = told.get(names.LOADER_DATASET, self.dataset)
+        self.prefetch = told.get(names.LOADER_PREFETCH, self.prefetch)
 
     def merge(self, other: "DataLoading") -> None:
         """Add another rank's."""
@@ -44,6 +47,12 @@ class DataLoading:
         self.longest_s = max(self.longest_s, other.longest_s)
         self.workers = self.workers if other.workers is None else other.workers
         self.dataset = self.dataset or other.dataset
+        self.prefetch = self.prefetch if other.prefetch is None else other.prefetch
+
+    @property
+    def capacity(self) -> int | None:
+        """How many batches the workers may have ready; None without workers, or where it is not known."""
+        return self.workers * self.prefetch if self.workers and self.prefetch else None
 
     @property
     def fetch_s(self) -> float | None:

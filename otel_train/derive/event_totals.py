@@ -7,6 +7,7 @@ from typing import Any
 from otel_train import names
 from otel_train.derive.data_loading import DataLoading
 from otel_train.derive.phases import PhaseTotal
+from otel_train.derive.writer_queue import most_at_once
 from otel_train.runlog.events import Event
 from otel_train.runlog.layout import DATA_WAIT
 from otel_train.runlog.ranklog import RankLog
@@ -51,6 +52,13 @@ class CheckpointTotal(SpanTotal):
     last_step: int | None = None
     last_path: str | None = None
     last_size_bytes: int | None = None
+    longest_s: float | None = None
+    """The longest one: its writing, where that went on beside the training."""
+    staged: list[tuple[int, int]] = field(default_factory=list, repr=False)
+    written: list[tuple[int, int]] = field(default_factory=list, repr=False)
+    """Of asynchronous saves start and end in ns on the rank's clock: of what the training waited for, of the rest."""
+    most_at_once: int = 0
+    """The most asynchronous ones that were under way at one moment: the depth of the writer's queue."""
     stages: dict[str, SpanTotal] = field(default_factory=dict)
     """What they were made up of, as far as that is known; stages may lie in each other."""
 
@@ -67,6 +75,9 @@ class CheckpointTotal(SpanTotal):
         self.size_bytes += other.size_bytes
         self.sized += other.sized
         self.sized_s += other.sized_s
+        self.longest_s = max((each for each in (self.longest_s, other.longest_s) if each is not None), default=None)
+        self.most_at_once = max(self.most_at_once, other.most_at_once)
+        self.staged, self.written = [], []  # of two clocks
         self.stages = {name: replace(stage) for name, stage in self.stages.items()}
         for name, stage in other.stages.items():
             self.stages.setdefault(name, SpanTotal()).merge(stage)
@@ -169,6 +180,9 @@ class EventScan:
     """The last word of otel_train on itself; empty before the first."""
     blocking: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     """Start and end, on the rank's monotonic clock in ns, of what kept the training thread: by ``checkpoint``, … ."""
+    settings: list[tuple[int, str, str]] = field(default_factory=list)
+    """What was set differently: when, in ns on the rank's clock; ``level`` or ``loader``; and to what, in words."""
+    _loader: str = ""
     _failed_steps: set[int | None] = field(default_factory=set)
 
     def add(self, event: Event) -> None:
@@ -196,6 +210,8 @@ def scan_events(log: RankLog) -> EventScan:
     for event, _ in log.events():
         scan.add(event)
     _drop_errors_told_twice(scan)
+    for total in scan.checkpoints.values():
+        total.most_at_once = most_at_once(total.staged, total.written)
     return scan
 
 
@@ -207,10 +223,15 @@ def _add_checkpoint(scan: EventScan, event: Event) -> None:
     seconds = (event.duration_ns or 0) / 1e9
     if event.thread is None:
         total.blocking_s += seconds
-    if attributes.get(names.CHECKPOINT_MODE) == names.STAGING and event.error is None:
+    mode = attributes.get(names.CHECKPOINT_MODE)
+    if mode == names.STAGING and event.error is None:
         total.time_s += seconds
+        total.staged.append((event.start_ns, event.end_ns))
         return
+    if mode == names.BACKGROUND:
+        total.written.append((event.start_ns, event.end_ns))
     total.add(event)
+    total.longest_s = max(total.longest_s or 0.0, seconds)
     size = attributes.get(names.CHECKPOINT_SIZE)
     if size is not None:
         total.size_bytes += int(size)
@@ -280,6 +301,33 @@ def _add_health(scan: EventScan, event: Event) -> None:
 def _add_loading(scan: EventScan, event: Event) -> None:
     trains = bool(event.attributes.get(names.LOADER_TRAINS))
     scan.loading.setdefault(trains, DataLoading()).add(event)
+    if trains:
+        _add_loader(scan, event)
+
+
+LOADER_SETTINGS = {
+    names.LOADER_WORKERS: "workers",
+    names.LOADER_PREFETCH: "batches ahead for each",
+    names.LOADER_BATCH_SIZE: "samples a batch",
+}
+
+
+def _add_loader(scan: EventScan, event: Event) -> None:
+    """Note it where a loader with other settings feeds the training than before."""
+    told = event.attributes
+    described = ", ".join(f"{told[name]} {what}" for name, what in LOADER_SETTINGS.items() if name in told)
+    if described != scan._loader:
+        if scan._loader:
+            scan.settings.append((event.start_ns, "loader", f"the loader has {described} (before: {scan._loader})"))
+        scan._loader = described
+
+
+def _add_level(scan: EventScan, event: Event) -> None:
+    scan.others.setdefault(event.kind, SpanTotal()).add(event)
+    told = event.attributes
+    cost = f", as it cost {told[names.LEVEL_SHARE]:.2%} of a step" if names.LEVEL_SHARE in told else ""
+    what = f"otel_train records at level {told.get(names.LEVEL_NAME)}{cost}".replace("%", " %")
+    scan.settings.append((event.start_ns, "level", what))
 
 
 def _add_alert(scan: EventScan, event: Event) -> None:
@@ -314,4 +362,5 @@ _ADD: dict[str, Callable[[EventScan, Event], None]] = {
     names.COLLECTIVES: _add_nothing,
     names.ALERT: _add_alert,
     names.PROFILE: _add_profile,
+    names.LEVEL: _add_level,
 }

@@ -11,9 +11,8 @@ from otel_train.derive.data_loading import DataLoading, merged_loading
 from otel_train.derive.gpu import GpuTotals, merged_gpu
 from otel_train.derive.measures import PhaseTable, phase_table
 from otel_train.derive.outside import outside_times
-from otel_train.derive.phases import PhaseTotal
+from otel_train.derive.phases import OTHER, PhaseTotal
 from otel_train.derive.scan import RankScan
-from otel_train.derive.steps import OTHER
 from otel_train.resource_names import GPU_UTILIZATION, OWN_GPU, series_of
 from otel_train.runlog.layout import DATA_WAIT, STEP_PHASE
 

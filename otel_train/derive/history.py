@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from otel_train import names
-from otel_train.derive.course import MOST_POINTS, Column, Course, course
+from otel_train.derive.stretches import MOST_POINTS, Column, Stretches, stretches
 from otel_train.derive.timeline import resource_series
 from otel_train.resource_names import Series
 from otel_train.runlog.events import Event
@@ -50,7 +50,7 @@ class History:
     """One rank over time. Empty and None are not recorded."""
 
     rank: int
-    course: Course | None
+    steps: Stretches | None
     scalars: dict[str, Thinned]
     """By name; values that are not finite are left out."""
     resources: dict[Series, Thinned]
@@ -67,7 +67,7 @@ def history(log: RankLog, metrics: Collection[str], points: int = MOST_POINTS) -
     kept = _longest(marks)
     return History(
         log.rank,
-        course(log, points),
+        stretches(log, points),
         _scalars(log, points),
         {key: thinned(times, values, points) for key, (times, values) in resource_series(rows).items() if len(times)},
         kept,
@@ -103,8 +103,11 @@ def _scalars(log: RankLog, points: int) -> dict[str, Thinned]:
         for identity in np.unique(records["name"]).tolist():
             mine = records[records["name"] == identity]
             parts.setdefault(identity, []).append(((mine["time_ns"] + offset_ns) / 1e9, mine["value"]))
-    joined = {identity: tuple(map(np.concatenate, zip(*each, strict=True))) for identity, each in sorted(parts.items())}
-    return {known.get(identity, f"scalar {identity}"): thinned(*each, points) for identity, each in joined.items()}
+    found = {}
+    for identity, each in sorted(parts.items()):
+        times, values = (np.concatenate(columns) for columns in zip(*each, strict=True))
+        found[known.get(identity, f"scalar {identity}")] = thinned(times, values, points)
+    return found
 
 
 def _marks(log: RankLog) -> list[Mark]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from otel_train.derive.phases import PhaseTotal, PhaseTotals
+from otel_train.derive.phases import OTHER, PhaseTotal, PhaseTotals
 from otel_train.derive.scalar_totals import CURVE_POINTS
-from otel_train.derive.steps import OTHER, AmountTotal, StepScan
+from otel_train.derive.steps import AmountTotal, StepScan
 
 PhaseTable = dict[tuple[int, str | None, str], PhaseTotal]
 """By depth, name of the phase around it, and name."""
@@ -62,6 +62,9 @@ class Starvation:
     share: float
     starved_steps: int
     starved_share: float
+    mean_s: float
+    p95_s: float
+    """Of a step's wait, over all steps, those included that waited for none."""
 
 
 @dataclass(frozen=True)
@@ -176,13 +179,9 @@ def starvation(scans: Sequence[StepScan]) -> Starvation | None:
     waited_s = sum(float(scan.waits_ns.sum(dtype=np.float64)) for scan in scans) / 1e9
     stepping_s = sum(scan.stepping_ns for scan in scans) / 1e9
     starved = sum(int(np.count_nonzero(scan.waits_ns * 2.0 > scan.durations_ns)) for scan in scans)
-    return Starvation(waited_s, waited_s / stepping_s, starved, starved / steps)
-
-
-def packing_efficiency(scans: Sequence[StepScan]) -> float | None:
-    """1 - padded tokens / tokens, over the steps where both are known; None without one."""
-    tokens = sum(scan.padded_out_of.total for scan in scans)
-    return 1 - sum(scan.padded.total for scan in scans) / tokens if tokens else None
+    waits = np.concatenate([scan.waits_ns for scan in scans]) if len(scans) > 1 else scans[0].waits_ns
+    p95_s = float(np.percentile(waits, 95)) / 1e9
+    return Starvation(waited_s, waited_s / stepping_s, starved, starved / steps, waited_s / steps, p95_s)
 
 
 def known_total(scans: Sequence[StepScan], amount: Callable[[StepScan], AmountTotal]) -> int | None:

@@ -46,6 +46,11 @@ def outermost(blocking: Mapping[str, Sequence[tuple[int, int]]]) -> dict[str, li
     return kept
 
 
+def overlap_ns(intervals: Sequence[tuple[int, int]], first: int, last: int) -> int:
+    """How much of some intervals, which do not overlap each other, lies between two moments."""
+    return sum(max(min(end, last) - max(start, first), 0) for start, end in intervals)
+
+
 class _GapTime:
     """The time between steps that has passed before a moment, ns."""
 

@@ -14,6 +14,8 @@ Key: TypeAlias = tuple[int, int, int]
 Integers: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
 NO_PARENT = -1
+OTHER = "other"
+"""Inside the step, but in no phase. Also the phase of the steps whose phases did not fit."""
 IDS = 256
 _SLOT_NUMBERS = np.arange(PHASE_SLOTS)
 

@@ -9,7 +9,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from otel_train.clock import Anchor
-from otel_train.derive.phases import PhaseTotals, phase_id, phase_name, used_slots
+from otel_train.derive.course import Course, CourseSums
+from otel_train.derive.epochs import EpochSteps
+from otel_train.derive.input_queue import QueueCounts
+from otel_train.derive.packing import Packing
+from otel_train.derive.phases import OTHER, PhaseTotals, phase_id, phase_name, used_slots
 from otel_train.runlog.layout import DATA_WAIT, EVALUATION, FAILED, MISSING
 from otel_train.runlog.ranklog import RankLog
 from otel_train.runlog.records import STEP, Records
@@ -27,9 +31,6 @@ SLOWEST = 5
 
 MOST_FAILED = 1000
 """How many numbers of failed steps are kept; all of them are counted."""
-
-OTHER = "other"
-"""Inside the step, but in no phase. Also the phase of the steps whose phases did not fit."""
 
 
 @dataclass
@@ -78,9 +79,11 @@ class StepScan:
     """The phases of all training steps, and of the first ``WARM_UP_STEPS`` alone."""
     samples: AmountTotal = field(default_factory=AmountTotal)
     tokens: AmountTotal = field(default_factory=AmountTotal)
-    padded: AmountTotal = field(default_factory=AmountTotal)
-    padded_out_of: AmountTotal = field(default_factory=AmountTotal)
-    """Tokens of the steps whose padding is known."""
+    packing: Packing = field(default_factory=Packing)
+    queue: QueueCounts = field(default_factory=QueueCounts)
+    epochs: EpochSteps = field(default_factory=EpochSteps)
+    course: Course | None = None
+    """The training steps in parts; None without one."""
     slowest: list[SlowStep] = field(default_factory=list)
     failed_steps: list[int] = field(default_factory=list)
     """Numbers of the first failed training steps, at most ``MOST_FAILED``."""
@@ -130,7 +133,7 @@ def scan_steps(log: RankLog) -> StepScan:
     reader = log.steps
     oldest, end = reader.bounds()
     scan.lost = oldest
-    columns = _Columns(end - oldest)
+    columns, course = _Columns(end - oldest), CourseSums(end - oldest)
     for first, records in reader.read():
         records = records[: max(end - first, 0)]  # the log may have grown since
         evaluation = (records["flags"] & EVALUATION) != 0
@@ -140,7 +143,10 @@ def scan_steps(log: RankLog) -> StepScan:
             records = records[~evaluation]
         if len(records):
             _add_training_steps(scan, columns, records)
+            course.add(records)
     scan.starts_ns, scan.durations_ns, scan.waits_ns = columns.filled()
+    if scan.count:
+        scan.course = course.finish(scan.starts_ns, scan.durations_ns, scan.phase_names)
     return scan
 
 
@@ -153,9 +159,9 @@ def _add_training_steps(scan: StepScan, columns: "_Columns", records: Records) -
     durations = records["duration_ns"]
     scan.samples.add(records["samples"], durations)
     scan.tokens.add(records["tokens"], durations)
-    known = records[(records["padded_tokens"] != MISSING) & (records["tokens"] != MISSING)]
-    scan.padded.add(known["padded_tokens"], known["duration_ns"])
-    scan.padded_out_of.add(known["tokens"], known["duration_ns"])
+    scan.packing.add(records)
+    scan.queue.add(records)
+    scan.epochs.add(records)
     failed = records["step"][(records["flags"] & FAILED) != 0]
     scan.failed += len(failed)
     scan.failed_steps += failed[: MOST_FAILED - len(scan.failed_steps)].tolist()

@@ -7,11 +7,19 @@ from typing import Any
 from otel_train import names
 from otel_train.derive import measures
 from otel_train.derive.bottleneck import Verdict, judge
+from otel_train.derive.changes import Change, changes
+from otel_train.derive.course import Course
 from otel_train.derive.data_loading import DataLoading, merged_loading
+from otel_train.derive.devices import Device, devices
+from otel_train.derive.distribution import Distribution, distribution
 from otel_train.derive.event_totals import AlertTotal, CheckpointTotal, ErrorTotal, Profiled, SpanTotal
 from otel_train.derive.gpu import GpuTotals, merged_gpu
+from otel_train.derive.input_queue import QueueStates, queue_states
 from otel_train.derive.measures import PhaseShare, Rate, Span, Starvation, StepTime
+from otel_train.derive.memory import Memory, memory
 from otel_train.derive.merge import added, health_total, merged_errors
+from otel_train.derive.outside import overlap_ns
+from otel_train.derive.packing import Packing, merged_packing
 from otel_train.derive.phases import PhaseTotal
 from otel_train.derive.resource_totals import ResourceTotal
 from otel_train.derive.scalar_totals import ScalarTotal
@@ -47,13 +55,22 @@ class Summary:
     step_time: StepTime | None
     step_time_curve: list[float]
     """Mean step time, s, of parts of the run: of the first rank."""
+    distribution: Distribution | None
+    """Of the step time."""
+    course: Course | None
+    """Of the first rank that has steps."""
+    changes: list[Change]
+    """What changed during the run, in the order of time."""
     phases: list[PhaseShare]
     starvation: Starvation | None
     gpu: GpuTotals | None
     """What steps were on the GPU; None where none was timed."""
     loading: DataLoading | None
     """What the loaders' workers took; None where that was not timed."""
-    packing_efficiency: float | None
+    queue: QueueStates | None
+    """What the loaders had ready; None where no loader with workers fed the training."""
+    packing: Packing | None
+    """None where tokens or padding are not known."""
     slowest: list[SlowStep]
     failed_steps: list[int]
     last_epoch: int | None
@@ -79,7 +96,19 @@ class Summary:
     records_dropped: float | None
     checkpoints_left_out: float | None
     """Calls that save or load and were taken for no checkpoint: small ones, and those that read the data."""
+    devices: list[Device]
+    """The GPUs that were sampled."""
+    memory: Memory
+    checkpoint_share: float | None
+    """The part of the ranks' time from first step to last in which checkpoints kept them; None without a step."""
+    epoch_steps: float | None
+    """Steps of a complete epoch: their mean, of the first rank that has one."""
     verdict: Verdict
+
+    @property
+    def packing_efficiency(self) -> float | None:
+        """1 - padded tokens / tokens, over the steps where both are known; None without one."""
+        return self.packing.efficiency if self.packing else None
 
 
 @dataclass(frozen=True)
@@ -142,20 +171,27 @@ def summarize(scans: Sequence[RankScan]) -> Summary:
     epochs = [scan.last_epoch for scan in steps if scan.last_epoch is not None]
     epochs += [scan.last_epoch for scan in events if scan.last_epoch is not None]
     with_steps = [scan for scan in steps if scan.count]
+    resources = added(scan.resources for scan in scans)
+    gpu = merged_gpu(scan.gpu for scan in scans)
+    span = measures.span(steps)
     return Summary(
         ranks=tuple(scan.rank for scan in scans),
         counts=_counts(scans),
-        span=measures.span(steps),
+        span=span,
         steps_per_s=measures.step_rate(steps),
         samples_per_s=measures.amount_rate(steps, lambda scan: scan.samples),
         tokens_per_s=measures.amount_rate(steps, lambda scan: scan.tokens),
         step_time=measures.step_time(steps),
         step_time_curve=measures.step_time_curve(with_steps[0]) if with_steps else [],
+        distribution=distribution(steps),
+        course=with_steps[0].course if with_steps else None,
+        changes=changes(scans),
         phases=measures.phase_shares(steps),
         starvation=measures.starvation(steps),
-        gpu=merged_gpu(scan.gpu for scan in scans),
+        gpu=gpu,
         loading=merged_loading(scan.training_loading for scan in events),
-        packing_efficiency=measures.packing_efficiency(steps),
+        queue=queue_states([(scan.steps.queue, scan.events.training_loading) for scan in scans]),
+        packing=merged_packing(scan.packing for scan in steps),
         slowest=sorted((slow for scan in steps for slow in scan.slowest), key=lambda slow: -slow.duration_s)[:SLOWEST],
         failed_steps=sorted({step for scan in steps for step in scan.failed_steps}),
         last_epoch=max(epochs, default=None),
@@ -170,10 +206,14 @@ def summarize(scans: Sequence[RankScan]) -> Summary:
         other_events=added(scan.others for scan in events),
         errors=merged_errors(scans),
         scalars=next((scan.scalars for scan in scans if scan.scalars), {}),
-        resources=added(scan.resources for scan in scans),
+        resources=resources,
         overhead_s=health_total(scans, names.OVERHEAD_TRAINING),
         records_dropped=health_total(scans, names.RECORDS_DROPPED),
         checkpoints_left_out=health_total(scans, names.CHECKPOINTS_LEFT_OUT),
+        devices=devices(resources),
+        memory=memory(resources, gpu),
+        checkpoint_share=_checkpoint_share(scans, span),
+        epoch_steps=next((scan.epochs.mean for scan in steps if scan.epochs.mean is not None), None),
         verdict=judge(scans),
     )
 
@@ -190,3 +230,15 @@ def _counts(scans: Sequence[RankScan]) -> Counts:
         samples=measures.known_total(steps, lambda scan: scan.samples),
         tokens=measures.known_total(steps, lambda scan: scan.tokens),
     )
+
+
+def _checkpoint_share(scans: Sequence[RankScan], span: Span | None) -> float | None:
+    """What checkpoints kept training threads for between the first step and the last one, inside steps and between."""
+    if span is None or not span.stepping_s + span.outside_s:
+        return None
+    kept_ns = 0
+    for scan in scans:
+        bounds = scan.steps.bounds_ns
+        if bounds is not None:
+            kept_ns += overlap_ns(scan.events.blocking.get(names.CHECKPOINT, []), *bounds)
+    return kept_ns / 1e9 / (span.stepping_s + span.outside_s)

@@ -11,6 +11,7 @@ from typing import Any
 from otel_train.derive.data_loading import DataLoading
 from otel_train.derive.event_totals import CheckpointTotal
 from otel_train.derive.gpu import GpuTotals
+from otel_train.derive.packing import Packing
 from otel_train.derive.scalar_totals import ScalarTotal
 from otel_train.derive.summary import RunSummary, Summary
 
@@ -61,11 +62,17 @@ def summary_as_dict(summary: Summary) -> dict[str, Any]:
         },
         "step_time": asdict(summary.step_time) if summary.step_time else None,
         "step_time_curve_s": summary.step_time_curve,
+        "step_time_distribution": asdict(summary.distribution) if summary.distribution else None,
+        "changes": [asdict(change) for change in summary.changes],
         "phases": [asdict(phase) for phase in summary.phases],
         "starvation": asdict(summary.starvation) if summary.starvation else None,
         "gpu": _gpu(summary.gpu) if summary.gpu else None,
         "data_loading": _loading(summary.loading) if summary.loading else None,
+        "queue": asdict(summary.queue) if summary.queue else None,
         "packing_efficiency": summary.packing_efficiency,
+        "packing": _packing(summary.packing) if summary.packing else None,
+        "gpus": [{**asdict(device), "watts": device.watts} for device in summary.devices],
+        "memory": asdict(summary.memory),
         "slowest_steps": [asdict(slow) for slow in summary.slowest],
         "failed_steps": summary.failed_steps,
         "errors": [asdict(error) for error in summary.errors],
@@ -74,6 +81,7 @@ def summary_as_dict(summary: Summary) -> dict[str, Any]:
         "evaluations": {name: asdict(total) for name, total in summary.evaluations.items()},
         "evaluation_steps_s": summary.evaluation_s,
         "checkpoints": {kind: _checkpoint(total) for kind, total in summary.checkpoints.items()},
+        "checkpoint_share": summary.checkpoint_share,
         "timed": {name: asdict(total) for name, total in summary.timed.items()},
         "phases_outside_steps": {name: asdict(total) for name, total in summary.outside_phases.items()},
         "alerts": {
@@ -84,7 +92,7 @@ def summary_as_dict(summary: Summary) -> dict[str, Any]:
         "other_events": {kind: asdict(total) for kind, total in summary.other_events.items()},
         "scalars": {name: _scalar(total) for name, total in summary.scalars.items()},
         "resources": {
-            name: {"max": total.max, "mean": total.mean, "last": total.last}
+            name: {"max": total.max, "mean": total.mean, "last": total.last, "min": total.min}
             for name, total in summary.resources.items()
         },
         "overhead_s": summary.overhead_s,
@@ -106,9 +114,19 @@ def without_nonfinite(value: Any) -> Any:
 
 def _checkpoint(total: CheckpointTotal) -> dict[str, Any]:
     content = asdict(total)
-    del content["sized"], content["sized_s"]
+    for name in ("sized", "sized_s", "staged", "written"):
+        del content[name]
     known = total.sized > 0
-    return {**content, "size_bytes": total.size_bytes if known else None, "rate_bytes_per_s": total.rate}
+    return {
+        **content,
+        "mean_s": total.time_s / total.count if total.count else None,
+        "size_bytes": total.size_bytes if known else None,
+        "rate_bytes_per_s": total.rate,
+    }
+
+
+def _packing(packing: Packing) -> dict[str, Any]:
+    return {**asdict(packing), "efficiency": packing.efficiency, "low_share": packing.low_share}
 
 
 def _loading(loading: DataLoading) -> dict[str, Any]:

@@ -30,6 +30,11 @@ def urgent(run: RunSummary) -> list[str]:
     return said
 
 
+def changes(run: RunSummary) -> list[str]:
+    """What changed during the run, in the order of time."""
+    return [change.sentence[:1].upper() + change.sentence[1:] + "." for change in run.merged.changes]
+
+
 def alerts(run: RunSummary) -> Grid | None:
     """The rules that fired: how often, for how long, and what the last one said."""
     rows = [

@@ -3,13 +3,13 @@
 Each function gives a ``Grid`` of texts, or None where nothing is recorded. Nothing here is escaped: renderers do that.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from otel_train.derive.event_totals import CheckpointTotal
 from otel_train.derive.measures import PhaseShare
-from otel_train.derive.steps import OTHER
+from otel_train.derive.phases import OTHER
 from otel_train.derive.summary import RunSummary, Summary
 from otel_train.report import text
 
@@ -26,7 +26,7 @@ class Grid:
 
     title: str
     headings: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     numbers: tuple[bool, ...]
     """For each column whether it holds numbers, which are right-aligned."""
     notes: tuple[str, ...] = ()
@@ -63,8 +63,11 @@ def headline(run: RunSummary) -> list[Figure]:
         found.append(Figure("waiting for data", text.percent(merged.starvation.share), f"{starved} of steps starved"))
     if span:
         found.append(Figure("outside steps", text.percent(span.outside_share), f"of {text.seconds(span.wall_s)}"))
-    if merged.packing_efficiency is not None:
-        found.append(Figure("packing", text.percent(merged.packing_efficiency), "of the tokens are no padding"))
+    if merged.packing and merged.packing.efficiency is not None:
+        low = f"{text.percent(merged.packing.low_share)} of steps under 80 %"
+        found.append(Figure("packing", text.percent(merged.packing.efficiency), low))
+    if merged.checkpoint_share:
+        found.append(Figure("checkpoints", text.percent(merged.checkpoint_share), "of the run"))
     return found
 
 
@@ -101,7 +104,16 @@ def throughput(run: RunSummary) -> Grid | None:
         )
         if rate.wall is not None
     ]
-    return Grid("Throughput", ("", "over the run", "inside steps", "in all"), rows, (False, True, True, True))
+    notes = []
+    if merged.packing and merged.packing.efficiency is not None:
+        lowest = text.percent(merged.packing.minimum)
+        notes.append(
+            f"{text.percent(merged.packing.efficiency)} of the tokens are no padding (packing): {lowest} in the worst "
+            f"step, under 80 % in {text.percent(merged.packing.low_share)} of the steps."
+        )
+    return Grid(
+        "Throughput", ("", "over the run", "inside steps", "in all"), rows, (False, True, True, True), tuple(notes)
+    )
 
 
 def step_time(run: RunSummary) -> Grid | None:
@@ -169,6 +181,12 @@ def data_loading(run: RunSummary) -> Grid | None:
         )
         slowest = f"the mean of the slowest worker; the longest fetch took {text.seconds(loading.longest_s)}"
         rows.append(("slowest worker", text.seconds(loading.slowest_s), slowest))
+    queue = merged.queue
+    if queue:
+        full = "" if queue.full_share is None else f", full in {text.percent(queue.full_share)}"
+        capacity = "" if queue.capacity is None else f" of {queue.capacity}"
+        empty = f"when a step asked; none in {text.percent(queue.empty_share)} of the steps{full}"
+        rows.append(("batches ready", f"{text.number(queue.mean)}{capacity}", empty))
     return Grid("Data", ("", "", ""), rows, (False, True, False)) if rows else None
 
 
@@ -230,6 +248,8 @@ def _checkpoint(kind: str, total: CheckpointTotal) -> list[tuple[str, ...]]:
         text.size(total.last_size_bytes) if total.last_size_bytes is not None else "",
         f"{text.size(total.rate)}/s" if total.rate else "",
         f"{text.seconds(beside)} beside the training" if beside > 0 else "",
+        f"the longest {text.seconds(total.longest_s)}" if total.count > 1 else "",
+        f"up to {total.most_at_once} at once" if total.most_at_once > 1 else "",
         f"{total.failed} failed" if total.failed else "",
         f"last: {PurePath(total.last_path).name}" if total.last_path else "",
     ]

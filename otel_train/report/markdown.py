@@ -6,7 +6,7 @@ What stands in the record is text: no markup, no mention of a person, no referen
 import re
 
 from otel_train.derive.summary import RunSummary
-from otel_train.report import circumstances, facts, text
+from otel_train.report import circumstances, equipment, facts, text
 from otel_train.report.facts import Grid
 
 MOST_ROWS = 12
@@ -14,7 +14,7 @@ MOST_ROWS = 12
 
 LONGEST_CELL = 200
 
-_SIGNS = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
+_SIGNS = re.compile(r"([\\`*_{}\[\]#|~$])")
 _REFERENCES = re.compile(r"([@#]|GH-)(?=\w)", re.IGNORECASE)
 """GitHub takes ``@name`` and ``#12`` for a person and an issue, and notifies them."""
 
@@ -29,7 +29,7 @@ def run_as_markdown(run: RunSummary) -> str:
         "",
         escaped(facts.subtitle(run)),
         "",
-        f"**{escaped(word)}**:{escaped(rest)}",
+        f"**{escaped(word)}**: {escaped(rest)}",
         *(f"<br>{escaped(caveat)}" for caveat in found.caveats),
         "",
     ]
@@ -40,7 +40,9 @@ def run_as_markdown(run: RunSummary) -> str:
             (True,) * len(headline),
         ))  # fmt: skip
     lines += _warnings(run)
-    for grid in (facts.phases(run), facts.ranks(run), circumstances.alerts(run), circumstances.errors(run)):
+    lines += [f"- {escaped(sentence)}" for sentence in circumstances.changes(run)] + [""]
+    for grid in (facts.phases(run), equipment.gpus(run), facts.ranks(run), circumstances.alerts(run),
+                 circumstances.errors(run)):  # fmt: skip
         if grid:
             lines += _folded(grid)
     lines += [f"<sub>{escaped(line)}</sub>" for line in circumstances.ourselves(run)]
@@ -77,4 +79,4 @@ def escaped(words: object) -> str:
     line = _REFERENCES.sub("\\1\u200b", line)
     line = _SIGNS.sub(r"\\\1", line)
     line = line.replace("://", ":\u200b//").replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"^(\d+)\.", r"\1\\.", line)
+    return re.sub(r"^(\d*)([.)+-])(?=\s|$)", r"\1\\\2", line)

@@ -13,7 +13,7 @@ from otel_train.resource_names import Series
 from otel_train.runlog.events import Event, Position, read_events
 from otel_train.runlog.layout import FORMAT_VERSION, NAMES, RUN_JSON
 from otel_train.runlog.records import GPU, SCALAR, STEP, SegmentReader
-from otel_train.runlog.resources import Headers, read_resources
+from otel_train.runlog.resources import Headers, ResourceTable, read_resource_tables, read_resources
 from otel_train.runlog.storage import Folder, Storage
 
 NEEDED = frozenset({"run_id", "rank", "anchor"})
@@ -98,6 +98,10 @@ class RankLog:
         ``headers`` is for who reads on again and again: ``read_resources``.
         """
         return read_resources(self.storage, start, headers)
+
+    def resource_tables(self) -> Iterator[ResourceTable]:
+        """All samples, a file at a time, as arrays: for who reads them once."""
+        return read_resource_tables(self.storage)
 
     def names(self, table: str) -> dict[int, str]:
         """Name ids of a table, ``phase`` or ``scalar``, as they are now."""

@@ -10,7 +10,10 @@ import math
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from otel_train import guard
 from otel_train.resource_names import Series, column, series_of
@@ -20,6 +23,7 @@ from otel_train.runlog.storage import Storage
 
 TIME = "unix_s"
 NEXT = re.compile(r"resources-(\d+)\.csv")
+Numbers: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"
 MOST_COLUMNS = 4000
 """More series than this are left out, and a warning says so."""
 LONGEST_HEADER = 1 << 20
@@ -113,6 +117,57 @@ def read_resources(
                 guard.warn_once(f"resources {storage.location}", "a damaged line of %s is left out", storage.location)
             else:
                 yield *parsed, Position(number, offset)
+
+
+@dataclass(frozen=True)
+class ResourceTable:
+    """The rows of one file: their Unix times in s, the series by column, and the values, not-a-number where empty."""
+
+    times_s: Numbers
+    series: list[Series]
+    values: Numbers
+
+
+def read_resource_tables(storage: Storage) -> Iterator[ResourceTable]:
+    """The whole record, a file at a time: 0.2 µs a cell, a fifth of what it takes by rows.
+
+    A line still being written is left for later; a damaged one is left out.
+    """
+    for number in _numbers(storage):
+        try:
+            length, columns = _header_of(storage, number, {})
+            content = storage.read(file_name(number), length)
+        except FileNotFoundError:  # removed as too old since it was listed
+            continue
+        rows = _cells(content[: content.rfind(b"\n") + 1], columns, storage.location)
+        wanted = [index for index, key in enumerate(columns) if key is not None]
+        if len(rows) and wanted:
+            values = np.where(np.isfinite(rows[:, wanted]), rows[:, wanted], np.nan)
+            yield ResourceTable(rows[:, 0], [key for key in columns if key is not None], values)
+
+
+def _cells(content: bytes, columns: list[Series | None], location: str) -> Numbers:
+    """A row of numbers for each whole line; not-a-number for an empty cell."""
+    if not content.strip():
+        return np.empty((0, len(columns)))
+    text = content.decode(errors="replace").replace(",,", ",nan,").replace(",,", ",nan,").replace(",\n", ",nan\n")
+    try:
+        found: Numbers = np.loadtxt(text.splitlines(), delimiter=",", comments=None, ndmin=2)
+    except ValueError:
+        found = np.empty((0, 0))
+    return found if found.shape[1:] == (len(columns),) else _cells_by_line(content, columns, location)
+
+
+def _cells_by_line(content: bytes, columns: list[Series | None], location: str) -> Numbers:
+    rows = [_row(line, columns) for line in content.splitlines()]
+    if None in rows:
+        guard.warn_once(f"resources {location}", "a damaged line of %s is left out", location)
+    found = np.full((len(rows), len(columns)), np.nan)
+    for at, row in enumerate(rows):
+        if row is not None:
+            found[at] = [row[0] if key is None else row[1].get(key, np.nan) for key in columns]
+    whole: Numbers = found[[row is not None for row in rows]]
+    return whole
 
 
 def _header_of(storage: Storage, number: int, headers: Headers) -> tuple[int, list[Series | None]]:

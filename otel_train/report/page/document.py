@@ -13,7 +13,7 @@ from bokeh.resources import Resources
 
 from otel_train.derive.history import History, Mark, history, points_a_rank
 from otel_train.derive.summary import RunSummary
-from otel_train.report import circumstances, facts, text
+from otel_train.report import circumstances, equipment, facts, text
 from otel_train.report.facts import Grid
 from otel_train.report.page import series_figures, step_figures
 from otel_train.report.page.frame import Frame
@@ -58,6 +58,7 @@ def page(run: Run, summary: RunSummary) -> str:
         run=summary, name=str(summary.identities[min(summary.identities)].get("service_name") or "training"),
         state_class=STATES.get(summary.state, "odd"), subtitle=facts.subtitle(summary), verdict=_verdict(summary),
         urgent=circumstances.urgent(summary), headline=facts.headline(summary),
+        changes=circumstances.changes(summary),
         parts=[(part, [(title, next(placed)) for title in part.figures]) for part in parts],
         ourselves=circumstances.ourselves(summary), scripts=scripts, policy=_policy(scripts), version=__version__,
         percent=text.percent,
@@ -69,7 +70,7 @@ def _policy(scripts: Sequence[str]) -> str:
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{one}'" for one in hashes)
     return (
-        f"default-src 'none'; script-src {allowed or "'none'"} 'unsafe-eval'; style-src 'unsafe-inline'; "
+        f"default-src 'none'; script-src {allowed} 'unsafe-eval'; style-src 'unsafe-inline'; "
         "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'"
     )
 
@@ -86,11 +87,12 @@ def _parts(summary: RunSummary, histories: Sequence[History]) -> list[Part]:
     parts = [
         *_of_steps(frame, summary, histories),
         Part("Logged values", series_figures.logged(frame, histories), _grids(facts.scalars(summary)), beside=True),
-        _of_resources(frame, histories),
+        _of_resources(frame, summary, histories),
         Part("Ranks side by side", _named("the mean step by phase", step_figures.ranks_side_by_side(summary)),
              _grids(facts.ranks(summary))),
         Part("Alerts and errors", {}, _grids(circumstances.alerts(summary), circumstances.errors(summary))),
-        Part("Events", {}, _grids(facts.slowest_steps(summary), facts.events(summary), circumstances.profiles(summary))),
+        Part("Events", {},
+             _grids(facts.slowest_steps(summary), facts.events(summary), circumstances.profiles(summary))),
         Part("With what", {}, _grids(circumstances.machine(summary), circumstances.settings(summary))),
     ]  # fmt: skip
     frame.link()
@@ -113,20 +115,21 @@ def _of_steps(frame: Frame, summary: RunSummary, histories: Sequence[History]) -
         "Step time", {"over the run": step_figures.step_time(frame, histories, times, _marks(histories))},
         _grids(facts.step_time(summary)), _of_points(histories, step_figures.above(histories, times)),
     )  # fmt: skip
+    spread = summary.merged.distribution
     rates = Part(
         "Throughput",
         {
             "by rank, with what passed between steps": step_figures.throughput(frame, histories),
-            "step times; lines: median, p95, p99": step_figures.distribution(histories, times),
+            **_named(_of_distribution(summary), step_figures.distribution(spread, times) if spread else None),
         },
         _grids(facts.throughput(summary)),
         beside=True,
     )
     shown = _phases_of(summary, histories)
-    course = shown.course if shown else None
+    one = shown.steps if shown else None
     who = f"a step of rank {shown.rank}, the slowest" if shown and len(histories) > 1 else "a step"
     phases = Part(
-        "Phases", _named(f"{who}, over the run", step_figures.phases(frame, course, times) if course else None),
+        "Phases", _named(f"{who}, over the run", step_figures.phases(frame, one, times) if one else None),
         _grids(facts.phases(summary)),
     )  # fmt: skip
     waits = Part("Waiting for data", _named("over the run", step_figures.data_wait(frame, histories)),
@@ -137,12 +140,22 @@ def _of_steps(frame: Frame, summary: RunSummary, histories: Sequence[History]) -
 def _phases_of(summary: RunSummary, histories: Sequence[History]) -> History | None:
     """The slowest rank: the others wait for it."""
     slowest = summary.slowest_rank
-    with_steps = [each for each in histories if each.course]
+    with_steps = [each for each in histories if each.steps]
     return next((each for each in with_steps if each.rank == slowest), with_steps[0] if with_steps else None)
 
 
-def _of_resources(frame: Frame, histories: Sequence[History]) -> Part:
-    part = Part("GPU, CPU, memory, disk, network", beside=True)
+def _of_distribution(summary: RunSummary) -> str:
+    """What stands above the bars: they show the bulk of the steps."""
+    found = summary.merged.distribution
+    counts = {} if found is None else {"shorter": found.shorter, "longer": found.longer}
+    beyond = [f"{count:,} {which}" for which, count in counts.items() if count]
+    left_out = f"; beyond: {', '.join(beyond)}" if beyond else ""
+    return f"step times; lines: median, p95, p99{left_out}"
+
+
+def _of_resources(frame: Frame, summary: RunSummary, histories: Sequence[History]) -> Part:
+    grids = _grids(equipment.gpus(summary), equipment.memory(summary))
+    part = Part("GPU, CPU, memory, disk, network", {}, grids, beside=True)
     for panel in PANELS:
         found = series_figures.resources(frame, histories, panel)
         if found:
@@ -154,7 +167,7 @@ def _of_resources(frame: Frame, histories: Sequence[History]) -> Part:
 
 def _of_points(histories: Sequence[History], above: int) -> list[str]:
     """What the points stand for, what is cut off, and what is left out."""
-    each = max((one.course.steps_each for one in histories if one.course), default=1)
+    each = max((one.steps.steps_each for one in histories if one.steps), default=1)
     notes = ["Drag across a figure to zoom into it: all follow. A click in a legend hides, and shows again."]
     if each > 1:
         notes.append(

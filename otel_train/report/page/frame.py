@@ -47,6 +47,7 @@ MARK_NAMES = {
     names.CHECKPOINT: "checkpoints", names.EVALUATION_KIND: "evaluations", names.ALERT: "alerts", names.ERROR: "errors",
 }  # fmt: skip
 
+FOLLOW = "for (const one of together) one.visible = this.visible"
 TOOLS = "xbox_zoom,xpan,xwheel_zoom,reset"
 
 
@@ -111,9 +112,7 @@ class Frame:
         for key, masters in self.toggles.items():
             together = [*masters, *self.followers.get(key, ())]
             if len(together) > 1:
-                hide = CustomJS(
-                    args={"together": together}, code="for (const one of together) one.visible = this.visible"
-                )
+                hide = CustomJS(args={"together": together}, code=FOLLOW)
                 for master in masters:
                     master.js_on_change("visible", hide)
 
@@ -122,8 +121,9 @@ def plain(height: int, unit: str, **more: Any) -> Any:
     """A figure without a ground of its own."""
     more.setdefault("tools", "reset")
     shown = figure(
-        height=height, sizing_mode="stretch_width", toolbar_location="above", toolbar_inner=True, background_fill_color=None,
-        border_fill_color=None, outline_line_color=None, min_border_left=58, min_border_right=14, **more,
+        height=height, sizing_mode="stretch_width", toolbar_location="above", toolbar_inner=True,
+        background_fill_color=None, border_fill_color=None, outline_line_color=None,
+        min_border_left=58, min_border_right=14, **more,
     )  # fmt: skip
     shown.toolbar.logo, shown.toolbar.autohide = None, True
     shown.axis.axis_line_color = shown.axis.major_tick_line_color = INK
@@ -147,8 +147,9 @@ def add_legend(shown: Any, items: Sequence[tuple[str, Sequence[Any]]]) -> None:
     legend = Legend(
         items=[LegendItem(label={"value": literal(label)}, renderers=list(renderers)) for label, renderers in items],
         ncols=columns, click_policy="hide", label_text_color=INK,
-        background_fill_color=None, border_line_color=None, inactive_fill_color="#80808055", label_text_font_size="11px",
-        padding=2, spacing=2, margin=2, glyph_width=16, glyph_height=12, label_height=14, label_standoff=4,
+        background_fill_color=None, border_line_color=None, inactive_fill_color="#80808055",
+        label_text_font_size="11px", padding=2, spacing=2, margin=2,
+        glyph_width=16, glyph_height=12, label_height=14, label_standoff=4,
     )  # fmt: skip
     shown.add_layout(legend, "above")
 

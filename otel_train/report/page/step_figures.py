@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 from bokeh.models import ColumnDataSource, Span
 
-from otel_train.derive.course import Course
+from otel_train.derive.distribution import LOGARITHMIC, Distribution
 from otel_train.derive.history import History, Mark
 from otel_train.derive.measures import StepTime
-from otel_train.derive.steps import OTHER
+from otel_train.derive.phases import OTHER
+from otel_train.derive.stretches import Stretches
 from otel_train.derive.summary import RunSummary, Summary
 from otel_train.report.page.frame import (
     COLOURS,
@@ -32,7 +33,6 @@ PHASE_COLOURS = {
 CUT = 2.0
 """Where the slowest step takes so many times the 99th percentile, the axis ends above that percentile."""
 
-BARS = 60
 VSTACK_RANKS = 4
 """So many ranks' values fit into what the pointer says at one time."""
 
@@ -49,10 +49,10 @@ def top_of(times: StepTime) -> float:
 
 def chosen(histories: Sequence[History]) -> list[History]:
     """The ranks that are drawn in colours: all, or from the fastest to the slowest at equal distances."""
-    stepping = [each for each in histories if each.course]
+    stepping = [each for each in histories if each.steps]
     if len(stepping) <= MOST_LINES:
         return stepping
-    ordered = sorted(stepping, key=lambda each: float(np.median(each.course.median_s)) if each.course else 0.0)
+    ordered = sorted(stepping, key=lambda each: float(np.median(each.steps.median_s)) if each.steps else 0.0)
     at = np.linspace(0, len(ordered) - 1, MOST_LINES).round().astype(int)
     return sorted((ordered[index] for index in at.tolist()), key=lambda each: each.rank)
 
@@ -63,7 +63,7 @@ def step_time(frame: Frame, histories: Sequence[History], times: StepTime, marks
     top = top_of(times) * factor
     shown = frame.over_time(320, unit, top, marks)
     coloured, items, lines = chosen(histories), [], []
-    rest = [each.course for each in histories if each.course and each not in coloured]
+    rest = [each.steps for each in histories if each.steps and each not in coloured]
     if rest:
         others = shown.multi_line(
             [frame.moments(one.unix_s) for one in rest], [single(one.highest_s * factor) for one in rest],
@@ -71,14 +71,14 @@ def step_time(frame: Frame, histories: Sequence[History], times: StepTime, marks
         )  # fmt: skip
         items.append((f"{len(rest)} more ranks, slowest steps", [others]))
     for number, each in enumerate(coloured):
-        if each.course is None:
+        if each.steps is None:
             continue
-        source, colour = _source(frame, each.course, factor, top), COLOURS[number]
+        source, colour = _source(frame, each.steps, factor, top), COLOURS[number]
         drawn = [shown.line("x", "median", source=source, color=colour, line_width=1.3, name=f"rank {each.rank}")]
         lines += drawn
-        if each.course.steps_each > 1:
+        if each.steps.steps_each > 1:
             drawn.append(shown.varea("x", "lowest", "highest", source=source, color=colour, fill_alpha=0.22))
-        if (each.course.highest_s * factor > top).any():
+        if (each.steps.highest_s * factor > top).any():
             drawn.append(shown.scatter("x", "above", source=source, color=colour, marker="triangle", size=9))
         frame.toggles[f"rank {each.rank}"] += drawn
         items.append((f"rank {each.rank}", drawn))
@@ -86,7 +86,7 @@ def step_time(frame: Frame, histories: Sequence[History], times: StepTime, marks
         ("", "$name"), ("steps", "@first{0,0} to @last{0,0}"), ("median", f"@median{{0.00}} {unit}"),
         ("slowest", f"@slowest{{0.00}} {unit}, step @worst{{0,0}}"), ("at", "@x{%H:%M:%S.%3N}"),
     ]  # fmt: skip
-    if coloured and coloured[0].course and coloured[0].course.steps_each == 1:
+    if coloured and coloured[0].steps and coloured[0].steps.steps_each == 1:
         tips = [("", "$name"), ("step", "@first{0,0}"), ("time", f"@median{{0.00}} {unit}"), tips[-1]]
     add_hover(shown, lines, tips, "vline" if len(coloured) <= VSTACK_RANKS else "mouse")
     for kind, name in MARK_NAMES.items():
@@ -96,7 +96,7 @@ def step_time(frame: Frame, histories: Sequence[History], times: StepTime, marks
     return shown
 
 
-def _source(frame: Frame, one: Course, factor: float, top: float) -> ColumnDataSource:
+def _source(frame: Frame, one: Stretches, factor: float, top: float) -> ColumnDataSource:
     highest = one.highest_s * factor
     columns = {
         "x": frame.moments(one.unix_s), "median": single(one.median_s * factor), "worst": one.highest_step,
@@ -117,26 +117,21 @@ def _small(values: Any) -> Any:
 def above(histories: Sequence[History], times: StepTime) -> int:
     """How many points have a step above the axis."""
     top = top_of(times)
-    return sum(int(np.count_nonzero(each.course.highest_s > top)) for each in histories if each.course)
+    return sum(int(np.count_nonzero(each.steps.highest_s > top)) for each in histories if each.steps)
 
 
-def distribution(histories: Sequence[History], times: StepTime) -> Any:
-    """How many steps take how long, of all ranks; the last bar holds the slower ones too."""
+def distribution(found: Distribution, times: StepTime) -> Any:
+    """How many steps take how long, of all ranks, with the median and two percentiles."""
     unit, factor = unit_of(times.p50_s)
-    low, high = times.min_s, min(times.max_s, max(times.p99_s * 1.25, times.min_s * 1.01))
-    edges = np.linspace(low, max(high, low * 1.01 + 1e-9), BARS + 1)
-    counts = np.zeros(BARS, np.int64)
-    for each in histories:
-        if each.course:
-            counts += np.histogram(np.clip(each.course.durations_s, edges[0], edges[-1]), edges)[0]
-    source = ColumnDataSource(
-        {"left": single(edges[:-1] * factor), "right": single(edges[1:] * factor), "steps": _small(counts)}
-    )
-    shown = plain(240, "steps", x_axis_label=unit)
-    bars = shown.quad("left", "right", "steps", bottom=0, source=source, color=COLOURS[0], fill_alpha=0.7, line_width=0)
-    add_hover(
-        shown, [bars], [("steps", "@steps{0,0}"), ("from", f"@left{{0.00}} {unit}"), ("to", f"@right{{0.00}} {unit}")]
-    )
+    edges = np.array(found.edges_s) * factor
+    if len(edges) == 2 and edges[0] == edges[1]:
+        edges = edges * (0.99, 1.01)  # steps that all take as long need a bar that can be seen
+    scale = "log" if found.scale == LOGARITHMIC else "linear"
+    source = ColumnDataSource({"left": edges[:-1], "right": edges[1:], "steps": found.counts})
+    shown = plain(240, "steps", x_axis_label=unit, x_axis_type=scale)
+    bars = shown.quad("left", "right", "steps", 0, source=source, color=COLOURS[0], fill_alpha=0.7, line_width=0)
+    tips = [("steps", "@steps{0,0}"), ("from", f"@left{{0.00}} {unit}"), ("to", f"@right{{0.00}} {unit}")]
+    add_hover(shown, [bars], tips)
     for value, dash in ((times.p50_s, "solid"), (times.p95_s, "dashed"), (times.p99_s, "dotted")):
         shown.add_layout(Span(location=value * factor, dimension="height", line_color=COLOURS[1], line_dash=dash))
     shown.y_range.start = 0
@@ -146,22 +141,22 @@ def distribution(histories: Sequence[History], times: StepTime) -> Any:
 def throughput(frame: Frame, histories: Sequence[History]) -> Any:
     """Of each rank, over stretches of the run, with what passed between steps."""
     drawn = chosen(histories)
-    units = sorted({each.course.rates.unit for each in drawn if each.course})
+    units = sorted({each.steps.rates.unit for each in drawn if each.steps})
     shown = frame.over_time(220, f"{' or '.join(units)} a second")
     _rank_lines(
         frame, shown, drawn,
-        [(each.course.rates.unix_s, each.course.rates.rate) for each in drawn if each.course], "{0,0.0}/s",
+        [(each.steps.rates.unix_s, each.steps.rates.rate) for each in drawn if each.steps], "{0,0.0}/s",
     )  # fmt: skip
     return shown
 
 
 def data_wait(frame: Frame, histories: Sequence[History]) -> Any | None:
     """The part of the step time that each rank waited for data; None where no wait is recorded."""
-    drawn = [each for each in chosen(histories) if each.course and not np.isnan(each.course.wait_share).all()]
+    drawn = [each for each in chosen(histories) if each.steps and not np.isnan(each.steps.wait_share).all()]
     if not drawn:
         return None
     shown = frame.over_time(200, "% of the step time", 102)
-    values = [(each.course.unix_s, each.course.wait_share * 100) for each in drawn if each.course]
+    values = [(each.steps.unix_s, each.steps.wait_share * 100) for each in drawn if each.steps]
     _rank_lines(frame, shown, drawn, values, "{0.0} %")
     return shown
 
@@ -181,7 +176,7 @@ def _rank_lines(
     add_legend(shown, items if len(items) > 1 else [])
 
 
-def phases(frame: Frame, one: Course, times: StepTime) -> Any:
+def phases(frame: Frame, one: Stretches, times: StepTime) -> Any:
     """The phases of a rank's mean step, one upon another."""
     unit, factor = unit_of(times.p50_s)
     shown = frame.over_time(260, unit, top_of(times) * factor)
@@ -225,7 +220,7 @@ def ranks_side_by_side(run: RunSummary) -> Any | None:
         drawn = drawn[:MOST_LINES] + drawn[-MOST_LINES:]
     drawn = sorted(drawn, key=lambda each: -each.ranks[0])
     own = [{phase.name: phase.per_step_s for phase in each.phases if phase.depth == 0} for each in drawn]
-    names = list(dict.fromkeys(name for each in own for name in each if name != OTHER)) + [OTHER]
+    names = [*dict.fromkeys(name for each in own for name in each if name != OTHER), OTHER]
     unit, factor = unit_of(_p50_s(drawn[0]))
     shown = plain(60 + 26 * len(drawn), "", y_range=[f"rank {each.ranks[0]}" for each in drawn], x_axis_label=unit)
     columns: dict[str, Any] = {"y": list(shown.y_range.factors)}
