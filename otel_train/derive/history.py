@@ -11,8 +11,7 @@ import numpy as np
 
 from otel_train import names
 from otel_train.derive.stretches import MOST_POINTS, Column, Stretches, stretches
-from otel_train.derive.timeline import resource_series
-from otel_train.resource_names import Series
+from otel_train.resource_names import COUNTER, RESOURCES, Series
 from otel_train.runlog.events import Event
 from otel_train.runlog.ranklog import RankLog
 
@@ -60,16 +59,13 @@ class History:
 
 def history(log: RankLog, metrics: Collection[str], points: int = MOST_POINTS) -> History:
     """Read one rank: at most so many points of each series, and of the resources the metrics that are named."""
-    rows = [
-        (unix_s, {key: value for key, value in row.items() if key[0] in metrics}) for unix_s, row, _ in log.resources()
-    ]
     marks = sorted(_marks(log), key=lambda mark: mark.start_unix_s)
     kept = _longest(marks)
     return History(
         log.rank,
         stretches(log, points),
         _scalars(log, points),
-        {key: thinned(times, values, points) for key, (times, values) in resource_series(rows).items() if len(times)},
+        {key: thinned(*series, points) for key, series in _resources(log, metrics).items() if len(series[0])},
         kept,
         len(marks) - len(kept),
     )
@@ -94,6 +90,31 @@ def points_a_rank(ranks: int, most: int = MOST_POINTS) -> int:
     return max(2 * most // max(ranks, 2), FEWEST_POINTS)
 
 
+def _resources(log: RankLog, metrics: Collection[str]) -> dict[Series, tuple[Column, Column]]:
+    """Times and values of each series; of counters what they rose by a second."""
+    parts: dict[Series, list[tuple[Column, Column]]] = {}
+    for table in log.resource_tables():
+        for index, key in enumerate(table.series):
+            if key[0] in metrics:
+                values = table.values[:, index]
+                known = np.isfinite(values)
+                parts.setdefault(key, []).append((table.times_s[known], values[known]))
+    joined = {key: _joined(each) for key, each in parts.items()}
+    return {key: _risen(*each) if RESOURCES[key[0]].instrument == COUNTER else each for key, each in joined.items()}
+
+
+def _joined(parts: list[tuple[Column, Column]]) -> tuple[Column, Column]:
+    times, values = zip(*parts, strict=True)
+    return np.concatenate(times), np.concatenate(values)
+
+
+def _risen(unix_s: Column, values: Column) -> tuple[Column, Column]:
+    """A counter that fell began anew: what it rose by then is not known, and left out."""
+    passed, risen = np.diff(unix_s), np.diff(values)
+    known = (passed > 0) & (risen >= 0)
+    return unix_s[1:][known], risen[known] / passed[known]
+
+
 def _scalars(log: RankLog, points: int) -> dict[str, Thinned]:
     known = log.names("scalar")
     parts: dict[int, list[tuple[Column, Column]]] = {}
@@ -105,8 +126,7 @@ def _scalars(log: RankLog, points: int) -> dict[str, Thinned]:
             parts.setdefault(identity, []).append(((mine["time_ns"] + offset_ns) / 1e9, mine["value"]))
     found = {}
     for identity, each in sorted(parts.items()):
-        times, values = (np.concatenate(columns) for columns in zip(*each, strict=True))
-        found[known.get(identity, f"scalar {identity}")] = thinned(times, values, points)
+        found[known.get(identity, f"scalar {identity}")] = thinned(*_joined(each), points)
     return found
 
 

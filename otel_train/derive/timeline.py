@@ -1,6 +1,5 @@
 """A rank's log over time: steps, phases and resources in equal stretches, for a picture."""
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,7 +60,7 @@ def timeline(log: RankLog, stretches: int = STRETCHES) -> Timeline:
     last_s = max([float(each[-1]) for each in ends if len(each)] + [time_s for time_s, _ in rows] + [SHORTEST_S])
     edges = np.linspace(0.0, last_s, max(min(stretches, int(last_s / SHORTEST_S)), 1) + 1)
     found = _steps(log, training, ends, edges)
-    found.resources = resource_series(rows)
+    found.resources = _resources(rows)
     for event in events:
         _add_event(found, event, origin_ns)
     return found
@@ -108,8 +107,7 @@ def _steps(log: RankLog, chunks: list[Records], ends: list[Any], edges: Column) 
     return found
 
 
-def resource_series(rows: Iterable[tuple[float, Mapping[Series, float]]]) -> dict[Series, tuple[Column, Column]]:
-    """Times and values of each series; of counters what they rose by a second."""
+def _resources(rows: list[tuple[float, dict[Series, float]]]) -> dict[Series, tuple[Column, Column]]:
     points: dict[Series, tuple[list[float], list[float]]] = {}
     for time_s, row in rows:
         for key, value in row.items():
