@@ -11,12 +11,13 @@ import jinja2
 from bokeh.embed import components
 from bokeh.resources import Resources
 
+from otel_train import names
 from otel_train.derive.history import History, Mark, history, points_a_rank
 from otel_train.derive.summary import RunSummary
 from otel_train.report import circumstances, equipment, facts, text
 from otel_train.report.facts import Grid
 from otel_train.report.page import series_figures, step_figures
-from otel_train.report.page.frame import Frame
+from otel_train.report.page.frame import CHANGE, Frame
 from otel_train.report.panels import PANELS
 from otel_train.runlog.runs import Run
 from otel_train.version import __version__
@@ -78,7 +79,7 @@ def _policy(scripts: Sequence[str]) -> str:
 def _verdict(summary: RunSummary) -> dict[str, Any]:
     found = summary.merged.verdict
     word, _, rest = found.sentence.partition(":")
-    shares = sorted(((share, name) for name, share in found.shares.items() if share >= 0.005), reverse=True)
+    shares = sorted(((share, name.removeprefix("phase:")) for name, share in found.shares.items() if share >= 0.005), reverse=True)
     return {"word": word, "rest": rest, "kind": found.verdict, "caveats": found.caveats, "shares": shares}
 
 
@@ -112,7 +113,7 @@ def _of_steps(frame: Frame, summary: RunSummary, histories: Sequence[History]) -
     if times is None:
         return []
     steps = Part(
-        "Step time", {"over the run": step_figures.step_time(frame, histories, times, _marks(histories))},
+        "Step time", {"over the run": step_figures.step_time(frame, histories, times, _marks(summary, histories))},
         _grids(facts.step_time(summary)), _of_points(histories, step_figures.above(histories, times)),
     )  # fmt: skip
     spread = summary.merged.distribution
@@ -184,11 +185,12 @@ def _of_points(histories: Sequence[History], above: int) -> list[str]:
     return notes
 
 
-def _marks(histories: Sequence[History]) -> list[Mark]:
+def _marks(summary: RunSummary, histories: Sequence[History]) -> list[Mark]:
     """Of the first rank what all do, of every rank what befell it."""
-    own = ("alert", "error")
+    own = (names.ALERT, names.ERROR)
+    changed = [Mark(CHANGE, one.unix_s, one.unix_s, one.kind, one.step) for one in summary.merged.changes]
     first = [mark for mark in histories[0].marks if mark.kind not in own]
-    return first + [mark for each in histories for mark in each.marks if mark.kind in own]
+    return first + [mark for each in histories for mark in each.marks if mark.kind in own] + changed
 
 
 def _named(title: str, figure: Any | None) -> dict[str, Any]:

@@ -40,11 +40,16 @@ MOST_LINES = len(COLOURS)
 LEGEND_PIXELS, CHARACTER_PIXELS, SAMPLE_PIXELS, ROW_PIXELS = 330, 6.6, 34, 16
 """A legend fits on a telephone: so many columns as that."""
 
+CHANGE = "change"
+"""Not an event: what the report found to have changed."""
+
 MARK_COLOURS = {
     names.CHECKPOINT: "#2f9e54", names.EVALUATION_KIND: "#2f80d0", names.ALERT: "#d9484d", names.ERROR: "#c02f9e",
+    CHANGE: "#d9730d",
 }  # fmt: skip
 MARK_NAMES = {
     names.CHECKPOINT: "checkpoints", names.EVALUATION_KIND: "evaluations", names.ALERT: "alerts", names.ERROR: "errors",
+    CHANGE: "changes",
 }  # fmt: skip
 
 FOLLOW = "for (const one of together) one.visible = this.visible"
@@ -99,7 +104,7 @@ class Frame:
                 continue
             x0, x1 = self.moments([mark.start_unix_s for mark in own]), self.moments([mark.end_unix_s for mark in own])
             source = ColumnDataSource({"x0": x0, "x1": x1})
-            thin = kind in (names.ALERT, names.ERROR)
+            thin = kind in (names.ALERT, names.ERROR, CHANGE)
             band = shown.vstrip(
                 "x0", "x1", source=source, fill_color=colour, fill_alpha=0.16, line_color=colour,
                 line_alpha=0.9 if thin else 0.35, line_width=1.4 if thin else 1,

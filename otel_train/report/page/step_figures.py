@@ -129,6 +129,8 @@ def distribution(found: Distribution, times: StepTime) -> Any:
     scale = "log" if found.scale == LOGARITHMIC else "linear"
     source = ColumnDataSource({"left": edges[:-1], "right": edges[1:], "steps": found.counts})
     shown = plain(240, "steps", x_axis_label=unit, x_axis_type=scale)
+    if scale == "log":
+        shown.xaxis.ticker.mantissas = [1, 2, 5]
     bars = shown.quad("left", "right", "steps", 0, source=source, color=COLOURS[0], fill_alpha=0.7, line_width=0)
     tips = [("steps", "@steps{0,0}"), ("from", f"@left{{0.00}} {unit}"), ("to", f"@right{{0.00}} {unit}")]
     add_hover(shown, [bars], tips)
