@@ -11,8 +11,10 @@ from otel_train.resource_names import series
 from otel_train.runlog.layout import FAILED
 
 RUN_ID = "hostile"
-EVIL = "</script><script>document.evil=1</script><img src=x onerror=document.evil=2>$$\\evil$$ @{x} '\"| `x` @someone #12"
-"""Ends a script, starts one, asks a network, is TeX, is one of Bokeh's templates, ends a Markdown cell, calls a person."""
+EVIL = (
+    "</script><script>document.evil=1</script><img src=x onerror=document.evil=2>$$\\evil$$ @{x} '\"| `x` @someone #12"
+)
+"""Ends a script, starts one, asks a network, is TeX, is a template of Bokeh's, ends a Markdown cell, calls a person."""
 
 SECRET = "hunter2-secret"
 SPIKE_MS = 4000

@@ -18,7 +18,7 @@ from otel_train.runlog.ranklog import RankLog
 MOST_MARKS = 400
 """Of each kind and rank; of more the longest are kept, and the picture says how many are left out."""
 
-FEWEST_POINTS = 100
+FEWEST_POINTS = 20
 
 
 @dataclass(frozen=True)
