@@ -13,11 +13,22 @@ from hypothesis import strategies as st
 from log_builder import MS, SECOND, LogBuilder
 from page_run import EVIL, RUN_ID, SECRET, build
 
+from otel_train import names
+from otel_train import resource_names as rn
 from otel_train.cli import group
-from otel_train.derive.history import MOST_MARKS, history, points_a_rank, thinned
-from otel_train.derive.stretches import stretches
+from otel_train.derive.history import (
+    ALL_POINTS,
+    FEWEST_POINTS,
+    MOST_MARKS,
+    history,
+    points_a_rank,
+    thinned,
+    thinner,
+)
+from otel_train.derive.stretches import MOST_POINTS, stretches
 from otel_train.report.circumstances import without_secrets
 from otel_train.report.markdown import escaped
+from otel_train.resource_names import series
 from otel_train.runlog.layout import EVALUATION
 
 LARGEST_BYTES = 3_000_000
@@ -234,5 +245,47 @@ def test_marks_are_bounded_and_counted(tmp_path):
 
 @pytest.mark.parametrize("ranks", [1, 2, 64, 1000])
 def test_points_of_all_ranks_are_bounded(ranks):
-    """So the page is, too."""
-    assert ranks * points_a_rank(ranks) <= max(8000, 1000 * 20) + 8000
+    """So the page is, too; each rank has a line all the same."""
+    each = points_a_rank(ranks)
+    assert FEWEST_POINTS <= each <= MOST_POINTS
+    assert ranks * each <= max(ALL_POINTS, ranks * FEWEST_POINTS)
+
+
+@given(values=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=300), most=st.integers(1, 40))
+def test_a_series_that_is_thinned_twice(values, most):
+    """Is as one that was thinned at once, but for the weight of its last points: no extreme is lost."""
+    given_values, times = np.array(values), np.arange(len(values), dtype=float)
+    found = thinner(thinned(times, given_values, 100), most)
+    assert len(found.mean) <= most
+    assert (given_values.min(), given_values.max()) == (found.lowest.min(), found.highest.max())
+    whole = len(values) // found.each
+    means = given_values[: whole * found.each].reshape(whole, found.each).mean(axis=1)
+    assert pytest.approx(means, abs=1e-6) == found.mean[:whole]
+
+
+def test_the_largest_page_is_small(tmp_path):
+    """Many steps, ranks, phases, logged values, series and events: what is left out is said, and it fits."""
+    for rank in range(2):
+        builder = LogBuilder(tmp_path, "large", rank, world_size=2)
+        for number in range(6100):
+            builder.step(number, (10 + number % 7) * MS, [(f"phase {number % 40}", 0, 9 * MS), ("data_wait", 0, MS)])
+            if number % 20 == 0:
+                for name in range(14):
+                    builder.scalar(number, number * name, f"scalar {name}")
+        for sample in range(600):
+            row = {series(rn.GPU_UTILIZATION, hw__id=f"GPU-{gpu}", hw__type="gpu"): 0.5 for gpu in range(12)}
+            row |= {series(rn.CPU_UTILIZATION, cpu__mode=mode): 0.1 for mode in ("user", "nice", "system", "iowait")}
+            builder.resources(sample * 90 * MS, row)
+        for number in range(500):
+            builder.event("timed", number * MS, MS, attributes={names.TIMED_NAME: f"function {number}"})
+            builder.event(names.ERROR, number * MS, error={"type": f"Error{number}", "message": "m" * 1000})
+    shown = report(tmp_path, "--html", str(tmp_path / "page.html"), run="large")
+    assert 0 == shown.exit_code, shown.output
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert len(page.encode()) < LARGEST_BYTES
+    text = Tags(page).text
+    said = (
+        "A point stands for 3 steps", "30 shorter phases", "more rows are in --json", "more events are not marked",
+        "GPU, %: 8 more lines are not drawn", "2 more logged values are not drawn",
+    )  # fmt: skip
+    assert [] == [one for one in said if one not in text + page]

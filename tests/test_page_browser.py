@@ -182,7 +182,7 @@ def contrast(one, other):
 def test_the_colours_of_lines_stand_out_on_both_grounds():
     """At least 3 to 1, as WCAG asks of graphics."""
     from otel_train.report.page.frame import COLOURS
-    from otel_train.report.page.step_figures import PHASE_COLOURS
+    from otel_train.report.page.phase_figures import PHASE_COLOURS
 
     dark, light = luminance(0x14, 0x16, 0x1A), 1.0
     for colour in {*COLOURS, *PHASE_COLOURS.values()}:

@@ -18,7 +18,11 @@ from otel_train.runlog.ranklog import RankLog
 MOST_MARKS = 400
 """Of each kind and rank; of more the longest are kept, and the picture says how many are left out."""
 
-FEWEST_POINTS = 20
+ALL_POINTS, FEWEST_POINTS = 6000, 20
+"""Points of steps that all ranks have together, and what each of very many still has."""
+
+SERIES_POINTS = 1000
+"""Of a logged value or a series of resources."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +62,14 @@ class History:
 
 
 def history(log: RankLog, metrics: Collection[str], points: int = MOST_POINTS) -> History:
-    """Read one rank: at most so many points of each series, and of the resources the metrics that are named."""
+    """Read one rank: its steps as at most so many points, and of the resources the metrics that are named."""
     marks = sorted(_marks(log), key=lambda mark: mark.start_unix_s)
     kept = _longest(marks)
     return History(
         log.rank,
         stretches(log, points),
-        _scalars(log, points),
-        {key: thinned(*series, points) for key, series in _resources(log, metrics).items() if len(series[0])},
+        _scalars(log),
+        {key: thinned(*series, SERIES_POINTS) for key, series in _resources(log, metrics).items() if len(series[0])},
         kept,
         len(marks) - len(kept),
     )
@@ -85,9 +89,24 @@ def thinned(unix_s: Column, values: Column, most: int) -> Thinned:
     )
 
 
-def points_a_rank(ranks: int, most: int = MOST_POINTS) -> int:
+def thinner(series: Thinned, most: int) -> Thinned:
+    """The same with fewer points: each takes in as many that follow each other."""
+    together = -(-len(series.mean) // most)
+    if together == 1:
+        return series
+    means, firsts = thinned(series.unix_s, series.mean, most), np.arange(0, len(series.mean), together)
+    return Thinned(
+        series.each * together,
+        means.unix_s,
+        means.mean,
+        np.minimum.reduceat(series.lowest, firsts),
+        np.maximum.reduceat(series.highest, firsts),
+    )
+
+
+def points_a_rank(ranks: int) -> int:
     """So many points that those of all ranks together are bounded."""
-    return max(2 * most // max(ranks, 2), FEWEST_POINTS)
+    return min(max(ALL_POINTS // ranks, FEWEST_POINTS), MOST_POINTS)
 
 
 def _resources(log: RankLog, metrics: Collection[str]) -> dict[Series, tuple[Column, Column]]:
@@ -115,7 +134,7 @@ def _risen(unix_s: Column, values: Column) -> tuple[Column, Column]:
     return unix_s[1:][known], risen[known] / passed[known]
 
 
-def _scalars(log: RankLog, points: int) -> dict[str, Thinned]:
+def _scalars(log: RankLog) -> dict[str, Thinned]:
     known = log.names("scalar")
     parts: dict[int, list[tuple[Column, Column]]] = {}
     offset_ns = log.anchor.unix_ns - log.anchor.monotonic_ns
@@ -126,7 +145,7 @@ def _scalars(log: RankLog, points: int) -> dict[str, Thinned]:
             parts.setdefault(identity, []).append(((mine["time_ns"] + offset_ns) / 1e9, mine["value"]))
     found = {}
     for identity, each in sorted(parts.items()):
-        found[known.get(identity, f"scalar {identity}")] = thinned(*_joined(each), points)
+        found[known.get(identity, f"scalar {identity}")] = thinned(*_joined(each), SERIES_POINTS)
     return found
 
 

@@ -4,7 +4,7 @@ Each function gives a ``Grid`` of texts, or None where nothing is recorded. Noth
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from otel_train.derive.event_totals import CheckpointTotal
@@ -13,8 +13,8 @@ from otel_train.derive.phases import OTHER
 from otel_train.derive.summary import RunSummary, Summary
 from otel_train.report import text
 
-MOST_ROWS = 64
-"""Rows of a table; what is left out is said."""
+MOST_ROWS, LONGEST_CELL = 64, 500
+"""Rows of a table, and characters in one of its cells; what is left out is said."""
 
 LEAST_STAGE = 0.02
 """The part of the checkpoints' time from which a stage is shown."""
@@ -41,6 +41,17 @@ class Figure:
     label: str
     value: str
     note: str = ""
+
+
+def bounded(grid: Grid) -> Grid:
+    """The same with at most ``MOST_ROWS`` rows and ``LONGEST_CELL`` characters a cell; rows left out are said."""
+    rows = [
+        tuple(cell if len(cell) <= LONGEST_CELL else cell[:LONGEST_CELL] + "…" for cell in row)
+        for row in grid.rows[:MOST_ROWS]
+    ]
+    more = len(grid.rows) - MOST_ROWS
+    notes = (*grid.notes[:MOST_ROWS], f"{more} more rows are in --json.") if more > 0 else grid.notes[:MOST_ROWS]
+    return replace(grid, rows=rows, notes=notes, shares=grid.shares[:MOST_ROWS])
 
 
 def headline(run: RunSummary) -> list[Figure]:

@@ -8,21 +8,27 @@ from importlib import resources as package_files
 from typing import Any
 
 import jinja2
+from bokeh.document import Document
 from bokeh.embed import components
 from bokeh.resources import Resources
 
 from otel_train import names
-from otel_train.derive.history import History, Mark, history, points_a_rank
+from otel_train.derive.history import MOST_MARKS, History, Mark, history, points_a_rank
 from otel_train.derive.summary import RunSummary
 from otel_train.report import circumstances, equipment, facts, text
 from otel_train.report.facts import Grid
-from otel_train.report.page import series_figures, step_figures
+from otel_train.report.page import phase_figures, series_figures, step_figures
 from otel_train.report.page.frame import CHANGE, Frame
 from otel_train.report.panels import PANELS
 from otel_train.runlog.runs import Run
 from otel_train.version import __version__
 
 TEMPLATE = "page.html.jinja"
+
+OF_EVERY_RANK = (names.ALERT, names.ERROR)
+"""Marks; the others are the first rank's."""
+
+LEAST_SHARE = 0.005
 
 STATES = {"running": "calm", "finished": "good", "failed": "bad", "died": "bad"}
 
@@ -50,7 +56,7 @@ def page(run: Run, summary: RunSummary) -> str:
         f"figure{number}": figure
         for number, figure in enumerate(one for part in parts for one in part.figures.values())
     }
-    script, divs = components(figures, wrap_script=False) if figures else ("", {})
+    script, divs = _embedded(figures) if figures else ("", {})
     scripts = [Resources(mode="inline", components=["bokeh"]).js_raw[0], script] if figures else []
     placed = iter(divs.values())
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
@@ -66,6 +72,19 @@ def page(run: Run, summary: RunSummary) -> str:
     )  # fmt: skip
 
 
+def _embedded(figures: dict[str, Any]) -> tuple[str, dict[str, str]]:
+    """The script that draws the figures, and by their names where each goes.
+
+    They are put into one document at once: one by one, Bokeh looks through all of them again for each.
+    """
+    document = Document()
+    with document.models.freeze():
+        for one in figures.values():
+            document.add_root(one)
+    script, divs = components(figures, wrap_script=False)
+    return script, divs
+
+
 def _policy(scripts: Sequence[str]) -> str:
     """What the browser lets the page do: run these scripts, and nothing else; ask no network, at all."""
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
@@ -79,17 +98,23 @@ def _policy(scripts: Sequence[str]) -> str:
 def _verdict(summary: RunSummary) -> dict[str, Any]:
     found = summary.merged.verdict
     word, _, rest = found.sentence.partition(":")
-    shares = sorted(((share, name.removeprefix("phase:")) for name, share in found.shares.items() if share >= 0.005), reverse=True)
-    return {"word": word, "rest": rest, "kind": found.verdict, "caveats": found.caveats, "shares": shares}
+    told = [(share, name.removeprefix("phase:")) for name, share in found.shares.items() if share >= LEAST_SHARE]
+    return {
+        "word": word,
+        "rest": rest,
+        "kind": found.verdict,
+        "caveats": found.caveats,
+        "shares": sorted(told, reverse=True),
+    }
 
 
 def _parts(summary: RunSummary, histories: Sequence[History]) -> list[Part]:
     frame = _frame(summary, histories)
     parts = [
         *_of_steps(frame, summary, histories),
-        Part("Logged values", series_figures.logged(frame, histories), _grids(facts.scalars(summary)), beside=True),
+        _of_logged(frame, summary, histories),
         _of_resources(frame, summary, histories),
-        Part("Ranks side by side", _named("the mean step by phase", step_figures.ranks_side_by_side(summary)),
+        Part("Ranks side by side", _named("the mean step by phase", phase_figures.ranks_side_by_side(summary)),
              _grids(facts.ranks(summary))),
         Part("Alerts and errors", {}, _grids(circumstances.alerts(summary), circumstances.errors(summary))),
         Part("Events", {},
@@ -130,7 +155,7 @@ def _of_steps(frame: Frame, summary: RunSummary, histories: Sequence[History]) -
     one = shown.steps if shown else None
     who = f"a step of rank {shown.rank}, the slowest" if shown and len(histories) > 1 else "a step"
     phases = Part(
-        "Phases", _named(f"{who}, over the run", step_figures.phases(frame, one, times) if one else None),
+        "Phases", _named(f"{who}, over the run", phase_figures.phases(frame, one, times) if one else None),
         _grids(facts.phases(summary)),
     )  # fmt: skip
     waits = Part("Waiting for data", _named("over the run", step_figures.data_wait(frame, histories)),
@@ -143,6 +168,13 @@ def _phases_of(summary: RunSummary, histories: Sequence[History]) -> History | N
     slowest = summary.slowest_rank
     with_steps = [each for each in histories if each.steps]
     return next((each for each in with_steps if each.rank == slowest), with_steps[0] if with_steps else None)
+
+
+def _of_logged(frame: Frame, summary: RunSummary, histories: Sequence[History]) -> Part:
+    more = series_figures.not_drawn(histories)
+    notes = [f"{more} more logged values are not drawn."] if more else []
+    figures = series_figures.logged(frame, histories)
+    return Part("Logged values", figures, _grids(facts.scalars(summary)), notes, beside=True)
 
 
 def _of_distribution(summary: RunSummary) -> str:
@@ -179,18 +211,21 @@ def _of_points(histories: Sequence[History], above: int) -> list[str]:
         notes.append(f"A triangle at the upper edge is a slower step than the axis shows ({above:,} of them).")
     if len(histories) > 1:
         notes.append("Checkpoints and evaluations are of the first rank, alerts and errors of all.")
-    left_out = sum(one.marks_left_out for one in histories)
+    left_out = histories[0].marks_left_out + max(len(_of_every_rank(histories)) - MOST_MARKS, 0)
     if left_out:
-        notes.append(f"{left_out:,} shorter events are not marked.")
+        notes.append(f"{left_out:,} more events are not marked.")
     return notes
 
 
 def _marks(summary: RunSummary, histories: Sequence[History]) -> list[Mark]:
-    """Of the first rank what all do, of every rank what befell it."""
-    own = (names.ALERT, names.ERROR)
+    """Of the first rank what all do, of every rank what befell it, and what changed."""
+    first = [mark for mark in histories[0].marks if mark.kind not in OF_EVERY_RANK]
     changed = [Mark(CHANGE, one.unix_s, one.unix_s, one.kind, one.step) for one in summary.merged.changes]
-    first = [mark for mark in histories[0].marks if mark.kind not in own]
-    return first + [mark for each in histories for mark in each.marks if mark.kind in own] + changed
+    return first + _of_every_rank(histories)[:MOST_MARKS] + changed
+
+
+def _of_every_rank(histories: Sequence[History]) -> list[Mark]:
+    return [mark for each in histories for mark in each.marks if mark.kind in OF_EVERY_RANK]
 
 
 def _named(title: str, figure: Any | None) -> dict[str, Any]:
@@ -198,4 +233,4 @@ def _named(title: str, figure: Any | None) -> dict[str, Any]:
 
 
 def _grids(*found: Grid | None) -> list[Grid]:
-    return [grid for grid in found if grid is not None]
+    return [facts.bounded(grid) for grid in found if grid is not None]

@@ -6,28 +6,37 @@ from typing import Any
 import numpy as np
 from bokeh.models import ColumnDataSource
 
-from otel_train.derive.history import History, Thinned
+from otel_train.derive.history import History, Thinned, thinner
 from otel_train.report.page.frame import COLOURS, MOST_LINES, Frame, add_hover, add_legend, literal, single
 from otel_train.report.page.step_figures import VSTACK_RANKS, chosen
-from otel_train.report.panels import Panel, fits, which_of
+from otel_train.report.panels import PANELS, Panel, fits, which_of
 
 MOST_SCALARS = 12
+
+ALL_POINTS = 12_000
+"""That all logged values have together, and all resources: a page of at most 3 MB has room for these."""
 
 
 def logged(frame: Frame, histories: Sequence[History]) -> dict[str, Any]:
     """A figure for each of the first ``MOST_SCALARS`` logged values that has a finite one."""
     ranks = chosen(histories) or list(histories)[:MOST_LINES]
     names = list(dict.fromkeys(name for each in ranks for name in each.scalars))[:MOST_SCALARS]
-    return {name: _logged(frame, ranks, name) for name in names}
+    points = ALL_POINTS // max(len(names) * len(ranks), 1)
+    return {name: _logged(frame, ranks, name, points) for name in names}
 
 
-def _logged(frame: Frame, ranks: Sequence[History], name: str) -> Any:
+def not_drawn(histories: Sequence[History]) -> int:
+    """How many logged values have no figure."""
+    return max(len({name for each in histories for name in each.scalars}) - MOST_SCALARS, 0)
+
+
+def _logged(frame: Frame, ranks: Sequence[History], name: str, points: int) -> Any:
     shown = frame.over_time(200, "", from_zero=False)
     items, lines = [], []
     for number, each in enumerate(ranks):
         if name in each.scalars:
             label = f"rank {each.rank}"
-            drawn = _line(frame, shown, each.scalars[name], 1.0, COLOURS[number], label)
+            drawn = _line(frame, shown, thinner(each.scalars[name], points), 1.0, COLOURS[number], label)
             frame.toggles[label] += drawn
             items.append((label, drawn))
             lines.append(drawn[0])
@@ -48,8 +57,9 @@ def resources(frame: Frame, histories: Sequence[History], panel: Panel) -> tuple
         return None
     shown = frame.over_time(220, "", panel.top * 1.04 if panel.top else None)
     items, lines, labels = [], [], _labels(found)
+    points = ALL_POINTS // len(PANELS) // min(len(found), MOST_LINES)
     for number, (each, line, _, series) in enumerate(found[:MOST_LINES]):
-        drawn = _line(frame, shown, series, 1 / line.divisor, COLOURS[number], labels[number])
+        drawn = _line(frame, shown, thinner(series, points), 1 / line.divisor, COLOURS[number], labels[number])
         frame.followers[f"rank {each.rank}"] += drawn
         items.append((labels[number], drawn))
         lines.append(drawn[0])

@@ -1,4 +1,4 @@
-"""The figures of steps: their time, its distribution, throughput, phases, the wait for data, the ranks side by side."""
+"""The figures of steps: their time, its distribution, throughput, the wait for data."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,9 +9,7 @@ from bokeh.models import ColumnDataSource, Span
 from otel_train.derive.distribution import LOGARITHMIC, Distribution
 from otel_train.derive.history import History, Mark
 from otel_train.derive.measures import StepTime
-from otel_train.derive.phases import OTHER
 from otel_train.derive.stretches import Stretches
-from otel_train.derive.summary import RunSummary, Summary
 from otel_train.report.page.frame import (
     COLOURS,
     INK,
@@ -23,12 +21,6 @@ from otel_train.report.page.frame import (
     plain,
     single,
 )
-
-PHASE_COLOURS = {
-    "data_wait": "#d9484d", "forward": "#2f80d0", "backward": "#8f6bd8", "optimizer": "#2f9e54",
-    "gradient_clipping": "#8a8420", "host_to_device": "#d9730d", "collective": "#0f98a6", OTHER: "#9a9da3",
-}  # fmt: skip
-"""The same phase has the same colour everywhere; others take the next free one."""
 
 CUT = 2.0
 """Where the slowest step takes so many times the 99th percentile, the axis ends above that percentile."""
@@ -80,11 +72,12 @@ def step_time(frame: Frame, histories: Sequence[History], times: StepTime, marks
             drawn.append(shown.varea("x", "lowest", "highest", source=source, color=colour, fill_alpha=0.22))
         if (each.steps.highest_s * factor > top).any():
             drawn.append(shown.scatter("x", "above", source=source, color=colour, marker="triangle", size=9))
+            drawn[-1].name, lines = drawn[0].name, [*lines, drawn[-1]]
         frame.toggles[f"rank {each.rank}"] += drawn
         items.append((f"rank {each.rank}", drawn))
     tips = [
         ("", "$name"), ("steps", "@first{0,0} to @last{0,0}"), ("median", f"@median{{0.00}} {unit}"),
-        ("slowest", f"@slowest{{0.00}} {unit}, step @worst{{0,0}}"), ("at", "@x{%H:%M:%S.%3N}"),
+        ("slowest", f"@highest{{0.00}} {unit}, step @worst{{0,0}}"), ("at", "@x{%H:%M:%S.%3N}"),
     ]  # fmt: skip
     if coloured and coloured[0].steps and coloured[0].steps.steps_each == 1:
         tips = [("", "$name"), ("step", "@first{0,0}"), ("time", f"@median{{0.00}} {unit}"), tips[-1]]
@@ -99,16 +92,17 @@ def step_time(frame: Frame, histories: Sequence[History], times: StepTime, marks
 def _source(frame: Frame, one: Stretches, factor: float, top: float) -> ColumnDataSource:
     highest = one.highest_s * factor
     columns = {
-        "x": frame.moments(one.unix_s), "median": single(one.median_s * factor), "worst": one.highest_step,
-        "slowest": single(highest), "above": single(np.where(highest > top, top * 0.97, np.nan)),
-        "first": one.first_step, "last": one.last_step,
+        "x": frame.moments(one.unix_s), "median": single(one.median_s * factor), "first": one.first_step,
     }  # fmt: skip
     if one.steps_each > 1:
         columns |= {"lowest": single(one.lowest_s * factor), "highest": single(highest)}
-    return ColumnDataSource({name: _small(values) for name, values in columns.items()})
+        columns |= {"worst": one.highest_step, "last": one.last_step}
+    if (highest > top).any():
+        columns["above"] = single(np.where(highest > top, top * 0.97, np.nan))
+    return ColumnDataSource({name: small(values) for name, values in columns.items()})
 
 
-def _small(values: Any) -> Any:
+def small(values: Any) -> Any:
     """Step numbers as 32 bits: browsers know no 64-bit integers."""
     fits = values.dtype.kind == "i" and values.max(initial=0) < 2**31
     return values.astype(np.int32) if fits else values.astype(np.float64) if values.dtype.kind == "i" else values
@@ -176,73 +170,3 @@ def _rank_lines(
     tips = [("", "$name"), ("", "@y" + tip), ("at", "@x{%H:%M:%S}")]
     add_hover(shown, lines, tips, "vline" if len(drawn) <= VSTACK_RANKS else "mouse")
     add_legend(shown, items if len(items) > 1 else [])
-
-
-def phases(frame: Frame, one: Stretches, times: StepTime) -> Any:
-    """The phases of a rank's mean step, one upon another."""
-    unit, factor = unit_of(times.p50_s)
-    shown = frame.over_time(260, unit, top_of(times) * factor)
-    columns: dict[str, Any] = {"x": frame.moments(one.unix_s), "first": _small(one.first_step)}
-    bottom, items, tips = np.zeros(len(one.unix_s)), [], [("step", "@first{0,0}")]
-    colours = colours_of(one.phases_s)
-    for number, (name, seconds) in enumerate(one.phases_s.items()):
-        columns[f"from{number}"], columns[f"own{number}"] = single(bottom), single(seconds * factor)
-        bottom = bottom + seconds * factor
-        columns[f"to{number}"] = single(bottom)
-        tips.append((shown_name(name), f"@own{number}{{0.00}} {unit}"))
-    source = ColumnDataSource(columns)
-    for number, name in enumerate(one.phases_s):
-        area = shown.varea("x", f"from{number}", f"to{number}", source=source, color=colours[name], fill_alpha=0.75)
-        items.append((shown_name(name), [area]))
-    top = shown.line("x", f"to{len(one.phases_s) - 1}", source=source, color=INK, line_width=0.7)
-    add_hover(shown, [top], tips, "vline")
-    add_legend(shown, items)
-    return shown
-
-
-def colours_of(names: Sequence[str] | dict[str, Any]) -> dict[str, str]:
-    """A colour for each phase: its own, or one that no other has."""
-    free = [colour for colour in COLOURS if colour not in PHASE_COLOURS.values()]
-    strangers = [name for name in names if name not in PHASE_COLOURS]
-    return PHASE_COLOURS | {name: free[number % len(free)] for number, name in enumerate(strangers)}
-
-
-def shown_name(name: str) -> str:
-    """Of a phase, short enough for a legend."""
-    return "in no phase" if name == OTHER else name if len(name) <= 32 else name[:31] + "…"
-
-
-def ranks_side_by_side(run: RunSummary) -> Any | None:
-    """The mean step of each rank by its phases; None for one rank. Of many ranks the slowest and the fastest."""
-    with_steps = [each for each in run.ranks if each.step_time]
-    if len(with_steps) < 2:
-        return None
-    drawn = sorted(with_steps, key=_p50_s)
-    if len(drawn) > 2 * MOST_LINES:
-        drawn = drawn[:MOST_LINES] + drawn[-MOST_LINES:]
-    drawn = sorted(drawn, key=lambda each: -each.ranks[0])
-    own = [{phase.name: phase.per_step_s for phase in each.phases if phase.depth == 0} for each in drawn]
-    names = [*dict.fromkeys(name for each in own for name in each if name != OTHER), OTHER]
-    unit, factor = unit_of(_p50_s(drawn[0]))
-    shown = plain(60 + 26 * len(drawn), "", y_range=[f"rank {each.ranks[0]}" for each in drawn], x_axis_label=unit)
-    columns: dict[str, Any] = {"y": list(shown.y_range.factors)}
-    left, tips = np.zeros(len(drawn)), [("", "@y")]
-    for number, name in enumerate(names):
-        values = np.array([each.get(name, 0.0) for each in own]) * factor
-        columns[f"from{number}"], columns[f"own{number}"], left = left, values, left + values
-        columns[f"to{number}"] = left
-        tips.append((shown_name(name), f"@own{number}{{0.00}} {unit}"))
-    source, colours = ColumnDataSource(columns), colours_of(names)
-    bars = [
-        shown.hbar("y", 0.75, f"to{number}", f"from{number}", source=source, color=colours[name], fill_alpha=0.75,
-                   line_width=0)
-        for number, name in enumerate(names)
-    ]  # fmt: skip
-    add_hover(shown, bars, tips)
-    add_legend(shown, [(shown_name(name), [bar]) for name, bar in zip(names, bars, strict=True)])
-    shown.x_range.start, shown.ygrid.grid_line_color = 0, None
-    return shown
-
-
-def _p50_s(summary: Summary) -> float:
-    return summary.step_time.p50_s if summary.step_time else 0.0
