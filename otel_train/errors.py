@@ -7,6 +7,7 @@
     ├── AlreadyInitialized    init() a second time, with other settings
     ├── StackError            the local stack cannot be brought up: what is missing, and what to do
     ├── UnknownMeasure        no measure has that name: which come near
+    ├── GoalError             a goal to project to that is none: what is allowed
     └── RunLogError           a run on disk cannot be read
         ├── UnknownFormat     written by another version of the format
         └── RunNotFound       no such run, or an ambiguous prefix
@@ -33,6 +34,10 @@ class StackError(OtelTrainError):
 
 class UnknownMeasure(OtelTrainError, LookupError):
     """No measure of the catalogue has that name."""
+
+
+class GoalError(OtelTrainError, ValueError):
+    """A goal is not an amount of samples, tokens, steps or epochs."""
 
 
 class RunLogError(OtelTrainError):

@@ -103,6 +103,9 @@ LOADER_DATASET_TIME = "dl.data_loader.dataset.time"
 LOADER_COLLATE_TIME = "dl.data_loader.collate.time"
 LOADER_SLOWEST = "dl.data_loader.slowest_worker.fetch_time"
 LOADER_LONGEST = "dl.data_loader.longest_fetch"
+LOADER_WORKER_BATCHES = "dl.data_loader.worker.batch.count"
+LOADER_WORKER_TIME = "dl.data_loader.worker.fetch.time"
+"""By worker, in the order of their numbers: batches fetched, and s that fetching took in all."""
 DDP_TIMES = {
     "avg_forward_compute_time": "dl.ddp.forward.time",
     "avg_backward_compute_time": "dl.ddp.backward.time",

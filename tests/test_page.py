@@ -177,6 +177,20 @@ def test_markdown_is_short_and_harmless(tmp_path):
             assert len(re.findall(PIPE, before)) == len(re.findall(PIPE, line)), line
 
 
+def test_projections_are_in_both_documents(tmp_path):
+    """As the terminal has them: the time left by each count, and which to trust."""
+    build(tmp_path, ranks=1, steps=200, evil="plain")
+    shown = report(tmp_path, "--html", str(tmp_path / "page.html"), "--markdown", "--goal", "1M samples")
+    assert 0 == shown.exit_code, shown.output
+    assert "**To 1,000,000 samples**" in shown.output
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<h2>Projections</h2>" in page
+    for document in (shown.output, page):
+        assert ["by samples", "by tokens", "by steps"] == re.findall(
+            "by (?:samples|tokens|steps)(?= \\(| \\||<)", document
+        )
+
+
 @pytest.mark.parametrize(("text", "shown"), [
     ("a_b*c", r"a\_b\*c"), ("1. first", r"1\. first"), ("- item", r"\- item"), ("a|b", r"a\|b"),
     ("<b>", "&lt;b&gt;"), ("two\nlines", "two lines"), ("@me", "@\u200bme"), ("1.5 ms", "1.5 ms"), ("-3 %", "-3 %"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from inspect import getdoc
 
+from otel_train.derive.energy import energy_j, gpu_count, mean_watts, own_devices
 from otel_train.derive.event_totals import CheckpointTotal
 from otel_train.derive.resource_totals import ResourceTotal
 from otel_train.derive.scalar_totals import ScalarTotal
@@ -222,10 +223,78 @@ def starved_share(run: RunSummary) -> Value:
     return run.merged.starvation.starved_share if run.merged.starvation else None
 
 
+@measure("data_wait.time", SECOND)
+def data_wait_time(run: RunSummary) -> Value:
+    """The mean wait of a step for its batch, over all steps, those included that waited for none."""
+    return run.merged.starvation.mean_s if run.merged.starvation else None
+
+
+@measure("data_wait.p95", SECOND)
+def data_wait_p95(run: RunSummary) -> Value:
+    """95 of 100 steps wait less for their batch; exact, linear between the two nearest steps."""
+    return run.merged.starvation.p95_s if run.merged.starvation else None
+
+
+@measure("queue.ready", "{batch}")
+def queue_ready(run: RunSummary) -> Value:
+    """How many batches the loader's workers had ready when a step asked for its own: the mean of the steps."""
+    return run.merged.queue.mean if run.merged.queue else None
+
+
+@measure("queue.empty_share", SHARE)
+def queue_empty_share(run: RunSummary) -> Value:
+    """The part of the steps that found no batch ready, of those where it is known."""
+    return run.merged.queue.empty_share if run.merged.queue else None
+
+
+@measure("queue.full_share", SHARE)
+def queue_full_share(run: RunSummary) -> Value:
+    """The part of the steps that found as many batches ready as the workers may fetch ahead (workers times prefetch
+    factor)."""
+    return run.merged.queue.full_share if run.merged.queue else None
+
+
+@measure("fetch.time", SECOND)
+def fetch_time(run: RunSummary) -> Value:
+    """What a batch takes to fetch on the worker that does it: data set and collate, the mean of all batches."""
+    return run.merged.loading.fetch_s if run.merged.loading else None
+
+
+@measure("fetch.slowest_worker", SECOND)
+def fetch_slowest_worker(run: RunSummary) -> Value:
+    """The mean fetch of the slowest worker in the slowest stretch of 30 s."""
+    return run.merged.loading.slowest_s if run.merged.loading else None
+
+
+@measure("fetch.worker_imbalance", SHARE)
+def fetch_worker_imbalance(run: RunSummary) -> Value:
+    """The mean fetch of the slowest worker over that of the median one, over the whole run; of several ranks, workers
+    of one number together."""
+    return run.merged.loading.imbalance if run.merged.loading else None
+
+
+@measure("fetch.longest", SECOND)
+def fetch_longest(run: RunSummary) -> Value:
+    """The longest fetch of a batch."""
+    return run.merged.loading.longest_s if run.merged.loading else None
+
+
 @measure("packing_efficiency", SHARE)
 def packing_efficiency(run: RunSummary) -> Value:
     """1 - padded tokens / tokens, over all steps where both are known."""
     return run.merged.packing_efficiency
+
+
+@measure("packing_efficiency.min", SHARE)
+def packing_efficiency_min(run: RunSummary) -> Value:
+    """The lowest packing efficiency of a step."""
+    return run.merged.packing.minimum if run.merged.packing else None
+
+
+@measure("packing_efficiency.low_share", SHARE)
+def packing_efficiency_low_share(run: RunSummary) -> Value:
+    """The part of the steps whose packing efficiency is under 80 %."""
+    return run.merged.packing.low_share if run.merged.packing else None
 
 
 @measure("gpu_utilization", SHARE)
@@ -247,6 +316,74 @@ def gpu_memory_peak(run: RunSummary) -> Value:
     return run.merged.gpu.peak_bytes if run.merged.gpu else None
 
 
+@measure("gpu_memory.reserved", BYTE)
+def gpu_memory_reserved(run: RunSummary) -> Value:
+    """The most that torch's allocator held of one GPU, the highest of all ranks."""
+    return run.merged.memory.gpu_reserved
+
+
+@measure("gpu_memory.share", SHARE)
+def gpu_memory_share(run: RunSummary) -> Value:
+    """The most memory in use of a GPU that a rank trains on, of all processes, over what it has: the fullest one."""
+    known = [
+        device.memory_max_bytes / device.memory_limit_bytes
+        for device in own_devices(run.merged)
+        if device.memory_max_bytes is not None and device.memory_limit_bytes
+    ]
+    return max(known, default=None)
+
+
+@measure("gpu_power", "W")
+def gpu_power(run: RunSummary) -> Value:
+    """The mean power of a GPU that a rank trains on, while it trained: by its energy counter, or else by samples."""
+    return mean_watts(run.merged)
+
+
+@measure("gpu_temperature.max", "Cel")
+def gpu_temperature_max(run: RunSummary) -> Value:
+    """The highest temperature of the GPUs that ranks train on, of the GPU itself, not of its memory."""
+    known = [device.temperature_max_c for device in own_devices(run.merged)]
+    return max((value for value in known if value is not None), default=None)
+
+
+@measure("energy", JOULE)
+def energy(run: RunSummary) -> Value:
+    """What the GPUs of all ranks used from the first step to the last: mean power of those that were sampled, times
+    one GPU a rank, times the time."""
+    return energy_j(run, run.merged.span.wall_s) if run.merged.span else None
+
+
+@measure("gpu_hours", "h")
+def gpu_hours(run: RunSummary) -> Value:
+    """One GPU a rank (of the world size), times the time from the first step to the last."""
+    span, gpus = run.merged.span, gpu_count(run)
+    return gpus * span.wall_s / 3600 if span and gpus else None
+
+
+@measure("memory.process", BYTE)
+def memory_process(run: RunSummary) -> Value:
+    """The most resident memory of a rank's own process, the highest of all ranks."""
+    return run.merged.memory.process_max
+
+
+@measure("memory.workers", BYTE)
+def memory_workers(run: RunSummary) -> Value:
+    """The most memory of a rank's child processes together, without files; the highest of all ranks."""
+    return run.merged.memory.workers_max
+
+
+@measure("memory.page_cache", BYTE)
+def memory_page_cache(run: RunSummary) -> Value:
+    """The most that a host kept of files in memory."""
+    return run.merged.memory.page_cache_max
+
+
+@measure("memory.available_min", BYTE)
+def memory_available_min(run: RunSummary) -> Value:
+    """The least memory that could be had on a host without swapping."""
+    return run.merged.memory.available_min
+
+
 @measure("checkpoint.time", SECOND)
 def checkpoint_time(run: RunSummary) -> Value:
     """The mean time that a checkpoint takes to be saved, the part beside the training included."""
@@ -259,6 +396,26 @@ def checkpoint_blocking_time(run: RunSummary) -> Value:
     """The mean time that training waits for a checkpoint to be saved."""
     saved = _saved(run)
     return saved.blocking_s / saved.count if saved and saved.count else None
+
+
+@measure("checkpoint.longest", SECOND)
+def checkpoint_longest(run: RunSummary) -> Value:
+    """The longest save of a checkpoint; of an asynchronous one, its writing."""
+    saved = _saved(run)
+    return saved.longest_s if saved else None
+
+
+@measure("checkpoint.most_at_once", "{checkpoint}")
+def checkpoint_most_at_once(run: RunSummary) -> Value:
+    """The most asynchronous saves of a rank that were under way at one moment: the depth of its writer's queue."""
+    saved = _saved(run)
+    return saved.most_at_once if saved else None
+
+
+@measure("checkpoint.share", SHARE)
+def checkpoint_share(run: RunSummary) -> Value:
+    """The part of the ranks' time from first step to last in which checkpoints kept the training waiting."""
+    return run.merged.checkpoint_share
 
 
 @measure("checkpoint.rate", "By/s")

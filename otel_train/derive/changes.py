@@ -53,48 +53,40 @@ class Change:
     sentence: str
 
 
-def changes(scans: Sequence[RankScan]) -> list[Change]:
-    """The changes of some ranks in the order of time; what several ranks tell alike is told once."""
-    each = [_of_rank(scan) for scan in scans]
-    kept: list[Change] = []
-    for change in sorted((change for found in each for change in found), key=lambda change: change.unix_s):
-        twin = next((other for other in kept if _alike(other, change, scans)), None)
-        if twin is None:
-            kept.append(change)
-        else:
-            kept[kept.index(twin)] = replace(twin, ranks=tuple(sorted({*twin.ranks, *change.ranks})))
-    return kept
-
-
-def _alike(one: Change, other: Change, scans: Sequence[RankScan]) -> bool:
-    """Several ranks tell the same: at about the same step, in the same direction."""
-    if one.kind != other.kind or set(one.ranks) & set(other.ranks):
-        return False
-    if one.effect is None or other.effect is None:
-        return one.sentence.partition(",")[2] == other.sentence.partition(",")[2]
-    longest = max(int(scan.steps.course.steps.max()) for scan in scans if scan.steps.course)
-    return one.effect * other.effect > 0 and abs(one.step - other.step) <= BESIDE * longest
-
-
-def _of_rank(scan: RankScan) -> list[Change]:
+def changes(scan: RankScan) -> list[Change]:
+    """The changes of one rank in the order of time."""
     course = scan.steps.course
     if course is None:
         return []
     told = [*_step_time(scan.steps, course)]
     told += _throughput(scan.steps, course, [change.step for change in told])
-    return [*_restart(scan), *told, *_settings(scan)]
+    return sorted([*_restart(scan), *told, *_settings(scan)], key=lambda change: change.unix_s)
 
 
-def steady_parts(steps: StepScan, course: Course) -> int:
-    """The first part that is judged: those with the first steps are left out, unless these are few of the part."""
-    if not steps.warmed_up:
-        return 0
-    begun = int(np.searchsorted(np.cumsum(course.steps), steps.warmed_up, "left"))
-    return begun + (int(course.steps[begun]) < 4 * steps.warmed_up)
+def merged_changes(ranks: Sequence[Sequence[Change]], longest_part: int) -> list[Change]:
+    """Those of several ranks in the order of time; what several tell alike is told once. ``longest_part`` is how many
+    steps a part of the run has: changes a few parts apart are one."""
+    kept: list[Change] = []
+    for change in sorted((change for found in ranks for change in found), key=lambda change: change.unix_s):
+        twin = next((index for index, other in enumerate(kept) if _alike(other, change, BESIDE * longest_part)), None)
+        if twin is None:
+            kept.append(change)
+        else:
+            kept[twin] = replace(kept[twin], ranks=tuple(sorted({*kept[twin].ranks, *change.ranks})))
+    return kept
+
+
+def _alike(one: Change, other: Change, apart: int) -> bool:
+    """Several ranks tell the same: at about the same step, in the same direction."""
+    if one.kind != other.kind or set(one.ranks) & set(other.ranks):
+        return False
+    if one.effect is None or other.effect is None:
+        return one.sentence.partition(",")[2] == other.sentence.partition(",")[2]
+    return one.effect * other.effect > 0 and abs(one.step - other.step) <= apart
 
 
 def _step_time(steps: StepScan, course: Course) -> Iterator[Change]:
-    first = steady_parts(steps, course)
+    first = course.steady
     medians = course.p50_s[first:]
     if not len(medians) or np.min(medians) <= 0:
         return
@@ -134,23 +126,23 @@ def _phase_of(course: Course, begin: int, at: int, end: int, change_s: float) ->
 
 
 def _throughput(steps: StepScan, course: Course, told: Sequence[int]) -> Iterator[Change]:
-    """Changes of what passes a second that no change of the step time beside them explains."""
-    first = steady_parts(steps, course)
+    """Changes of what passes a second that no change of the step time explains: those of the time that a sample takes,
+    over that of the median step."""
+    first = course.steady
     unit, amounts = _amounts(course)
-    rates = (amounts / course.walls_s)[first:] if (course.walls_s > 0).all() else np.zeros(0)
-    if not len(rates) or np.min(rates) <= 0:
+    if np.min(course.p50_s) <= 0 or np.min(course.walls_s) <= 0:
         return
-    edges = [first, *(first + at for at in change_points(rates, SMALLEST)), len(course)]
+    rates = amounts / course.walls_s
+    edges = [first, *(first + at for at in change_points((1 / rates / course.p50_s)[first:], SMALLEST)), len(course)]
     known = np.searchsorted(course.first_steps, np.array(told), "right") - 1
     for begin, at, end in zip(edges, edges[1:], edges[2:], strict=False):
-        if (np.abs(known - at) <= BESIDE).any():
+        before, after = float(np.median(rates[begin:at])), float(np.median(rates[at:end]))
+        ratio = after / before - 1
+        if abs(ratio) < SMALLEST or (np.abs(known - at) <= BESIDE).any():
             continue
-        before, after = float(np.median(amounts[begin:at] / course.walls_s[begin:at])), float(
-            np.median(amounts[at:end] / course.walls_s[at:end])
-        )  # fmt: skip
         index = int(course.steps[:at].sum())
-        more = _percent(after / before - 1, "more", "fewer")
         why = _amount_sentence(course, begin, at, end) or _outside_sentence(course, begin, at, end)
+        more = _percent(ratio, "more", "fewer")
         sentence = f"from step {_number(course, index):,} on, {more} {unit} pass a second{why}"
         yield _change(steps, course, THROUGHPUT, index, before, after, None, None, sentence)
 

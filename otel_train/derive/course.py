@@ -16,6 +16,8 @@ from otel_train.runlog.records import Records
 Column: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 MOST_PARTS = 240
+FEW_OF_A_PART = 4
+"""A part with so many times the first steps is judged with them in it: they do not move its median."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Course:
     """Of the steps where they are known, for all of the part's; not-a-number where they are known of none."""
     phases_s: dict[str, Column]
     """By phase of a step's own, ``other`` last: the time over all steps of a part."""
+    steady: int
+    """The first part that is judged: those with the first steps are not, unless these are few of the part."""
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -90,8 +94,8 @@ class CourseSums:
         for identity in np.flatnonzero(times.any(axis=0)).tolist():
             self.phases.setdefault(identity, np.zeros(self.parts))[here] += times[:, identity]
 
-    def finish(self, starts_ns: Column, durations_ns: Column, names: dict[int, str]) -> Course:
-        """The course of the steps added, whose starts and times these are."""
+    def finish(self, starts_ns: Column, durations_ns: Column, names: dict[int, str], warm_up: int) -> Course:
+        """The course of the steps added, whose starts and times these are; the first ``warm_up`` are not judged."""
         used = int(np.count_nonzero(self.steps))
         steps = self.steps[:used]
         edges = np.concatenate(([0], np.cumsum(steps)))
@@ -114,6 +118,7 @@ class CourseSums:
             self._amount("samples", used),
             self._amount("tokens", used),
             phases,
+            _first_steady(steps, warm_up),
         )
 
     def _amount(self, name: str, used: int) -> Column:
@@ -121,6 +126,13 @@ class CourseSums:
         nothing = np.full(used, np.nan)
         amount: Column = np.divide(self.amounts[name][:used] * steps, known, out=nothing, where=known > 0)
         return amount
+
+
+def _first_steady(steps: Column, warm_up: int) -> int:
+    if not warm_up:
+        return 0
+    begun = int(np.searchsorted(np.cumsum(steps), warm_up, "left"))
+    return begun + (int(steps[begun]) < FEW_OF_A_PART * warm_up)
 
 
 def _order_statistics(durations_ns: Column, steps: Column) -> tuple[Column, Column, Column]:

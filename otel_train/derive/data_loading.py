@@ -2,10 +2,22 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from otel_train import names
 from otel_train.runlog.events import Event
+
+SLOWEST = 3
+
+
+@dataclass(frozen=True)
+class SlowWorker:
+    """One worker: its number, the batches that it fetched, and their mean time in s."""
+
+    worker: int
+    batches: int
+    fetch_s: float
 
 
 @dataclass
@@ -25,6 +37,9 @@ class DataLoading:
     dataset: str | None = None
     prefetch: int | None = None
     """Batches that each worker may fetch ahead."""
+    worker_batches: list[int] = field(default_factory=list)
+    worker_s: list[float] = field(default_factory=list)
+    """By worker, in the order of their numbers: batches fetched, and the time that took. Empty where not told."""
 
     def add(self, event: Event) -> None:
         """Add an event of kind ``data_loader``."""
@@ -37,6 +52,7 @@ class DataLoading:
         self.workers = told.get(names.LOADER_WORKERS, self.workers)
         self.dataset = told.get(names.LOADER_DATASET, self.dataset)
         self.prefetch = told.get(names.LOADER_PREFETCH, self.prefetch)
+        self._add_workers(told.get(names.LOADER_WORKER_BATCHES, []), told.get(names.LOADER_WORKER_TIME, []))
 
     def merge(self, other: "DataLoading") -> None:
         """Add another rank's."""
@@ -48,6 +64,29 @@ class DataLoading:
         self.workers = self.workers if other.workers is None else other.workers
         self.dataset = self.dataset or other.dataset
         self.prefetch = self.prefetch if other.prefetch is None else other.prefetch
+        self._add_workers(other.worker_batches, other.worker_s)
+
+    def _add_workers(self, batches: list[int], times_s: list[float]) -> None:
+        """Those of one number together: a loader's workers are started again for each pass."""
+        self.worker_batches = [sum(each) for each in zip_longest(self.worker_batches, batches, fillvalue=0)]
+        self.worker_s = [sum(each) for each in zip_longest(self.worker_s, times_s, fillvalue=0.0)]
+
+    @property
+    def slowest_workers(self) -> list[SlowWorker]:
+        """The workers whose mean fetch takes longest, at most ``SLOWEST``, the slowest first; of those that fetched."""
+        fetched = [
+            SlowWorker(number, batches, spent_s / batches)
+            for number, (batches, spent_s) in enumerate(zip(self.worker_batches, self.worker_s, strict=True))
+            if batches
+        ]
+        return sorted(fetched, key=lambda worker: -worker.fetch_s)[:SLOWEST]
+
+    @property
+    def imbalance(self) -> float | None:
+        """The slowest worker's mean fetch over the median worker's; None with less than two that fetched."""
+        means = sorted(spent / count for count, spent in zip(self.worker_batches, self.worker_s, strict=True) if count)
+        middle = means[len(means) // 2 - 1 + len(means) % 2] if means else 0.0
+        return means[-1] / middle if len(means) > 1 and middle else None
 
     @property
     def capacity(self) -> int | None:

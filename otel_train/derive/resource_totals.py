@@ -92,7 +92,7 @@ def _totals_of(table: ResourceTable, trained_s: tuple[float, float]) -> Iterable
     training = (table.times_s >= trained_s[0]) & (table.times_s <= trained_s[1])
     times, trained, trained_known = table.times_s[training], values[training], known[training]
     sums, counts = np.where(trained_known, trained, 0.0).sum(axis=0), trained_known.sum(axis=0)
-    highest, lowest, last = np.fmax.reduce(values, axis=0), np.fmin.reduce(values, axis=0), _last(known)
+    highest, lowest, last = _highest(values), -_highest(-values), _last(known)
     first_trained, last_trained = trained_known.argmax(axis=0) if len(trained) else last, _last(trained_known)
     for at in np.flatnonzero(known.any(axis=0)).tolist():
         total = ResourceTotal(float(highest[at]), float(values[last[at], at]), float(sums[at]), int(counts[at]))
@@ -101,6 +101,11 @@ def _totals_of(table: ResourceTable, trained_s: tuple[float, float]) -> Iterable
             begin, end = first_trained[at], last_trained[at]
             total.trained = float(times[begin]), float(trained[begin, at]), float(times[end]), float(trained[end, at])
         yield table.series[at], total
+
+
+def _highest(values: Column) -> Column:
+    highest: Column = np.where(np.isnan(values), -np.inf, values).max(axis=0)
+    return highest
 
 
 def _last(known: Column) -> Column:

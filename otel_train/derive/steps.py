@@ -146,7 +146,7 @@ def scan_steps(log: RankLog) -> StepScan:
             course.add(records)
     scan.starts_ns, scan.durations_ns, scan.waits_ns = columns.filled()
     if scan.count:
-        scan.course = course.finish(scan.starts_ns, scan.durations_ns, scan.phase_names)
+        scan.course = course.finish(scan.starts_ns, scan.durations_ns, scan.phase_names, scan.warmed_up)
     return scan
 
 

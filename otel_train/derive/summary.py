@@ -7,7 +7,7 @@ from typing import Any
 from otel_train import names
 from otel_train.derive import measures
 from otel_train.derive.bottleneck import Verdict, judge
-from otel_train.derive.changes import Change, changes
+from otel_train.derive.changes import Change, changes, merged_changes
 from otel_train.derive.course import Course
 from otel_train.derive.data_loading import DataLoading, merged_loading
 from otel_train.derive.devices import Device, devices
@@ -153,19 +153,23 @@ def summarize_run(run: Run) -> RunSummary:
     """Read a run. Raises ``RunLogError`` when it holds no rank, ``UnknownFormat``."""
     logs = run.ranks()
     scans = [scan_rank(log) for log in logs]
-    ranks = tuple(summarize([scan]) for scan in scans)
+    changed = [changes(scan) for scan in scans]
+    ranks = tuple(summarize([scan], [found]) for scan, found in zip(scans, changed, strict=True))
     return RunSummary(
         run.id,
         str(run.path),
         {log.rank: state_of(log) for log in logs},
         {scan.rank: scan.identity for scan in scans},
-        ranks[0] if len(ranks) == 1 else summarize(scans),
+        ranks[0] if len(ranks) == 1 else summarize(scans, changed),
         ranks,
     )
 
 
-def summarize(scans: Sequence[RankScan]) -> Summary:
-    """The measures of some ranks, at least one, read as one run."""
+def summarize(scans: Sequence[RankScan], changed: Sequence[Sequence[Change]] | None = None) -> Summary:
+    """The measures of some ranks, at least one, read as one run; ``changed`` is what changed on each, where it is known
+    already."""
+    if changed is None:
+        changed = [changes(scan) for scan in scans]
     steps = [scan.steps for scan in scans]
     events = [scan.events for scan in scans]
     epochs = [scan.last_epoch for scan in steps if scan.last_epoch is not None]
@@ -185,7 +189,9 @@ def summarize(scans: Sequence[RankScan]) -> Summary:
         step_time_curve=measures.step_time_curve(with_steps[0]) if with_steps else [],
         distribution=distribution(steps),
         course=with_steps[0].course if with_steps else None,
-        changes=changes(scans),
+        changes=merged_changes(
+            changed, max((int(scan.course.steps.max()) for scan in steps if scan.course), default=0)
+        ),
         phases=measures.phase_shares(steps),
         starvation=measures.starvation(steps),
         gpu=gpu,

@@ -24,6 +24,8 @@ from otel_train.names import (
     LOADER_SLOWEST,
     LOADER_START_METHOD,
     LOADER_TRAINS,
+    LOADER_WORKER_BATCHES,
+    LOADER_WORKER_TIME,
     LOADER_WORKERS,
 )
 from otel_train.recorder.scopes import phase
@@ -53,11 +55,10 @@ class _Pass:
         if not batches:
             return None
         self._told = totals
-        means = [
-            (news[at + DATASET_NS] + news[at + COLLATE_NS]) / news[at + BATCHES]
-            for at in range(0, len(news), FIELDS)
-            if news[at + BATCHES]
-        ]
+        counts = news[BATCHES::FIELDS]
+        spent = [sum(each) for each in zip(news[DATASET_NS::FIELDS], news[COLLATE_NS::FIELDS], strict=True)]
+        means = [time_ns / count for time_ns, count in zip(spent, counts, strict=True) if count]
+        each = {LOADER_WORKER_BATCHES: counts, LOADER_WORKER_TIME: [time_ns / 1e9 for time_ns in spent]}
         attributes = {
             **self._described,
             LOADER_TRAINS: self._iteration.trains,
@@ -66,6 +67,7 @@ class _Pass:
             LOADER_COLLATE_TIME: sum(news[COLLATE_NS::FIELDS]) / 1e9,
             LOADER_SLOWEST: max(means) / 1e9,
             LOADER_LONGEST: max(totals[LONGEST_NS::FIELDS]) / 1e9,
+            **(each if self._workers else {}),
         }
         return Event(DATA_LOADER, now_ns, attributes=attributes)
 

@@ -5,6 +5,7 @@ Sums are over all ranks; ``docs/report.md`` tells each key.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,13 +13,14 @@ from otel_train.derive.data_loading import DataLoading
 from otel_train.derive.event_totals import CheckpointTotal
 from otel_train.derive.gpu import GpuTotals
 from otel_train.derive.packing import Packing
+from otel_train.derive.projection import Projection
 from otel_train.derive.scalar_totals import ScalarTotal
 from otel_train.derive.summary import RunSummary, Summary
 
 SCHEMA_VERSION = 1
 
 
-def run_as_dict(run: RunSummary) -> dict[str, Any]:
+def run_as_dict(run: RunSummary, projections: Sequence[Projection] = ()) -> dict[str, Any]:
     """The whole report: the run, its ranks merged, and each rank. Holds no value that JSON has not."""
     first = run.identities[min(run.identities)]
     content = {
@@ -45,6 +47,7 @@ def run_as_dict(run: RunSummary) -> dict[str, Any]:
         "hardware": first.get("hardware"),
         "software": first.get("software"),
         "git": first.get("git"),
+        "projections": [asdict(projection) for projection in projections],
     }
     cleaned: dict[str, Any] = without_nonfinite(content)
     return cleaned
@@ -130,7 +133,10 @@ def _packing(packing: Packing) -> dict[str, Any]:
 
 
 def _loading(loading: DataLoading) -> dict[str, Any]:
-    return {**asdict(loading), "fetch_s": loading.fetch_s}
+    content = asdict(loading)
+    del content["worker_batches"], content["worker_s"]
+    slowest = [asdict(worker) for worker in loading.slowest_workers]
+    return {**content, "fetch_s": loading.fetch_s, "slowest_workers": slowest, "worker_imbalance": loading.imbalance}
 
 
 def _gpu(totals: GpuTotals) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from otel_train.derive.changes import sentences
 from otel_train.derive.summary import RunSummary
 from otel_train.report import text
 from otel_train.report.facts import MOST_ROWS, Grid
@@ -32,7 +33,8 @@ def urgent(run: RunSummary) -> list[str]:
 
 def changes(run: RunSummary) -> list[str]:
     """What changed during the run, in the order of time."""
-    return [change.sentence[:1].upper() + change.sentence[1:] + "." for change in run.merged.changes]
+    found = sentences(run.merged.changes, len(run.ranks))
+    return [sentence[:1].upper() + sentence[1:] + "." * (not sentence.endswith(".")) for sentence in found]
 
 
 def alerts(run: RunSummary) -> Grid | None:

@@ -57,6 +57,10 @@ def events(summary: Summary) -> RenderableType | None:
         last = f"{size}, {text.size(checkpoint.rate)}/s" if checkpoint.rate else ""
         beside = checkpoint.time_s - checkpoint.blocking_s
         extra = f"{text.seconds(beside)} beside the training" if beside > 0 else ""
+        if checkpoint.most_at_once > 1:
+            extra += f", up to {checkpoint.most_at_once} at once"
+        if checkpoint.count > 1:
+            last = ", ".join(filter(None, (last, f"longest {text.seconds(checkpoint.longest_s)}")))
         _event(table, f"checkpoint {kind}", checkpoint.count, checkpoint.time_s, last, extra, path)
         _stages(table, checkpoint)
     for name, total in summary.evaluations.items():

@@ -190,8 +190,11 @@ def data_loading(run: RunSummary) -> Grid | None:
         rows.append(
             ("to fetch a batch", text.seconds(loading.fetch_s), f"dataset {dataset}, collate {collate}; by {who}")
         )
-        slowest = f"the mean of the slowest worker; the longest fetch took {text.seconds(loading.longest_s)}"
-        rows.append(("slowest worker", text.seconds(loading.slowest_s), slowest))
+        longest = f"the longest fetch took {text.seconds(loading.longest_s)}"
+        rows.append(("slowest worker", text.seconds(loading.slowest_s), f"its mean fetch; {longest}"))
+        for each in loading.slowest_workers if len(loading.worker_s) > 1 else ():
+            told = f"its mean fetch, of {text.plural(each.batches, 'batch').replace('batchs', 'batches')}"
+            rows.append((f"worker {each.worker}", text.seconds(each.fetch_s), told))
     queue = merged.queue
     if queue:
         full = "" if queue.full_share is None else f", full in {text.percent(queue.full_share)}"

@@ -4,10 +4,13 @@ What stands in the record is text: no markup, no mention of a person, no referen
 """
 
 import re
+from collections.abc import Sequence
 
+from otel_train.derive.projection import Projection
 from otel_train.derive.summary import RunSummary
 from otel_train.report import circumstances, equipment, facts, text
 from otel_train.report.facts import Grid
+from otel_train.report.projections import projections as tables_of
 
 MOST_ROWS = 12
 """Rows of a table; the rest is in the whole report, which is said."""
@@ -19,7 +22,7 @@ _REFERENCES = re.compile(r"([@#]|GH-)(?=\w)", re.IGNORECASE)
 """GitHub takes ``@name`` and ``#12`` for a person and an issue, and notifies them."""
 
 
-def run_as_markdown(run: RunSummary) -> str:
+def run_as_markdown(run: RunSummary, projections: Sequence[Projection] = ()) -> str:
     """The report, from the verdict to the errors; details are folded."""
     merged, found = run.merged, run.merged.verdict
     name = run.identities[min(run.identities)].get("service_name") or "training"
@@ -41,6 +44,8 @@ def run_as_markdown(run: RunSummary) -> str:
         ))  # fmt: skip
     lines += _warnings(run)
     lines += [f"- {escaped(sentence)}" for sentence in circumstances.changes(run)] + [""]
+    for goal in tables_of(projections):
+        lines += [f"**{escaped(goal.title)}**", "", *_table(goal), *(f"{escaped(note)}<br>" for note in goal.notes), ""]
     for grid in (facts.phases(run), equipment.gpus(run), facts.ranks(run), circumstances.alerts(run),
                  circumstances.errors(run)):  # fmt: skip
         if grid:

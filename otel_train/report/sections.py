@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from otel_train.derive.bottleneck import Verdict
+from otel_train.derive.data_loading import DataLoading
 from otel_train.derive.evidence import COMPUTE, UNKNOWN
 from otel_train.derive.measures import PhaseShare
 from otel_train.derive.summary import RunSummary, Summary
@@ -82,7 +83,12 @@ def throughput(run: RunSummary) -> RenderableType | None:
         table.add_row(f"  {name}", text.rate(rate.wall), text.rate(rate.stepping), text.integer(total))
     if summary.packing_efficiency is None:
         return table
-    return Group(table, Text(f"  packing   {text.percent(summary.packing_efficiency)} of the tokens are no padding"))
+    worst = ""
+    if summary.packing and summary.packing.minimum is not None:
+        low = text.percent(summary.packing.low_share)
+        worst = f"; worst step {text.percent(summary.packing.minimum)}, {low} of the steps under 80 %"
+    packing = text.percent(summary.packing_efficiency)
+    return Group(table, Text(f"  packing   {packing} of the tokens are no padding{worst}"))
 
 
 def step_time(summary: Summary, curve_width: int) -> RenderableType | None:
@@ -137,8 +143,27 @@ def _fetching(summary: Summary) -> list[RenderableType]:
     return [
         Text(
             f"  a batch takes {text.seconds(loading.fetch_s)} to fetch: dataset {dataset}, collate {collate}; by {who}"
-        )
+        ),
+        *_queue(summary, loading),
     ]
+
+
+UNEVEN = 1.5
+"""From this on the slowest worker is told: so many times the median one's mean fetch."""
+
+
+def _queue(summary: Summary, loading: DataLoading) -> list[RenderableType]:
+    """Whether the workers keep ahead, and whether one of them does not."""
+    lines: list[RenderableType] = []
+    if summary.queue is not None:
+        empty, full = text.percent(summary.queue.empty_share), summary.queue.full_share
+        filled = "" if full is None else f", {text.percent(full)} all that fit ({summary.queue.capacity})"
+        lines.append(Text(f"  {empty} of the steps found no batch ready{filled}"))
+    if loading.imbalance is not None and loading.imbalance >= UNEVEN:
+        slow = loading.slowest_workers[0]
+        times = f"{loading.imbalance:.1f} times the median worker's"
+        lines.append(Text(f"  worker {slow.worker} is slow: {text.seconds(slow.fetch_s)} a batch, {times}"))
+    return lines
 
 
 def _nested(shares: Iterable[PhaseShare]) -> list[PhaseShare]:

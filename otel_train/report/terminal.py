@@ -1,9 +1,12 @@
 """The report on a terminal, from 80 columns on; plain text where it is none."""
 
+from collections.abc import Sequence
+
 from rich.console import Console, Group, RenderableType
 
+from otel_train.derive.projection import Projection
 from otel_train.derive.summary import RunSummary
-from otel_train.report import details, sections
+from otel_train.report import details, figures, sections
 
 WIDEST = 110
 """Wider lines are harder to read."""
@@ -14,16 +17,20 @@ BESIDE_BAR, BESIDE_STEP_CURVE, BESIDE_SCALAR_CURVE = 56, 26, 58
 """Columns that numbers and names take beside a drawing."""
 
 
-def render(run: RunSummary, console: Console, brief: bool = False) -> RenderableType:
+def render(
+    run: RunSummary, console: Console, brief: bool = False, projections: Sequence[Projection] = ()
+) -> RenderableType:
     """The report; ``brief`` leaves out what is below the phases and the ranks."""
     width = max(min(console.width, WIDEST), NARROWEST)
     draws = not console.options.ascii_only
     parts = [
         sections.header(run),
         sections.verdict(run.merged.verdict),
+        *(figures.projection(each) for each in projections),
         sections.throughput(run),
         sections.step_time(run.merged, width - BESIDE_STEP_CURVE if draws else 0),
         sections.phases(run.merged, width - BESIDE_BAR if draws else 0),
+        figures.changes(run),
         sections.ranks(run),
         details.scalars(run.merged, width - BESIDE_SCALAR_CURVE if draws else 0),
     ]
@@ -31,14 +38,16 @@ def render(run: RunSummary, console: Console, brief: bool = False) -> Renderable
         parts += [details.events(run.merged), details.slowest_steps(run), details.profiles(run)]
     parts += [details.alerts(run.merged), details.errors(run.merged)]
     if not brief:
-        parts += [details.machine(run), details.ourselves(run.merged)]
+        parts += [figures.gpus(run.merged), details.machine(run), details.ourselves(run.merged)]
     shown = [part for part in parts if part is not None]
     return Group(*(line for part in shown for line in (part, "")))
 
 
-def print_report(run: RunSummary, console: Console, brief: bool = False) -> None:
+def print_report(
+    run: RunSummary, console: Console, brief: bool = False, projections: Sequence[Projection] = ()
+) -> None:
     """Print the report."""
-    print_plainly(render(run, console, brief), console, min(console.width, WIDEST))
+    print_plainly(render(run, console, brief, projections), console, min(console.width, WIDEST))
 
 
 def print_plainly(shown: RenderableType, console: Console, width: int | None = None) -> None:

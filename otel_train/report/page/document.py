@@ -14,12 +14,14 @@ from bokeh.resources import Resources
 
 from otel_train import names
 from otel_train.derive.history import MOST_MARKS, History, Mark, history, points_a_rank
+from otel_train.derive.projection import Projection
 from otel_train.derive.summary import RunSummary
 from otel_train.report import circumstances, equipment, facts, text
 from otel_train.report.facts import Grid
 from otel_train.report.page import phase_figures, series_figures, step_figures
 from otel_train.report.page.frame import CHANGE, Frame
 from otel_train.report.panels import PANELS
+from otel_train.report.projections import projections as tables_of
 from otel_train.runlog.runs import Run
 from otel_train.version import __version__
 
@@ -46,12 +48,12 @@ class Part:
     """Whether two figures stand side by side where there is room."""
 
 
-def page(run: Run, summary: RunSummary) -> str:
+def page(run: Run, summary: RunSummary, projections: Sequence[Projection] = ()) -> str:
     """The whole file."""
     metrics = {line.metric for panel in PANELS for line in panel.lines}
     logs = run.ranks()
     histories = [history(log, metrics, points_a_rank(len(logs))) for log in logs]
-    parts = [part for part in _parts(summary, histories) if part.figures or part.grids]
+    parts = [part for part in [_of_goals(projections), *_parts(summary, histories)] if part.figures or part.grids]
     figures = {
         f"figure{number}": figure
         for number, figure in enumerate(one for part in parts for one in part.figures.values())
@@ -168,6 +170,10 @@ def _phases_of(summary: RunSummary, histories: Sequence[History]) -> History | N
     slowest = summary.slowest_rank
     with_steps = [each for each in histories if each.steps]
     return next((each for each in with_steps if each.rank == slowest), with_steps[0] if with_steps else None)
+
+
+def _of_goals(projections: Sequence[Projection]) -> Part:
+    return Part("Projections", {}, _grids(*tables_of(projections)))
 
 
 def _of_logged(frame: Frame, summary: RunSummary, histories: Sequence[History]) -> Part:
