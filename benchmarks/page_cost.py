@@ -15,10 +15,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import browser
-from report_cost import record
+from report_cost import record, sample
+
+from otel_train.runlog.layout import rank_folder
 
 GOAL_MB, GOAL_OPEN_S = 3.0, 1.0
 ROUNDS = 5
+STEPS_A_SAMPLE, MOST_SAMPLES = 50, 10_000
+"""Of resources, with eight GPUs."""
 
 LOADED = "(performance.timing.loadEventEnd - performance.timing.navigationStart) / 1000"
 READABLE = "performance.getEntriesByName('first-contentful-paint')[0].startTime / 1000"
@@ -64,9 +68,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[100, 100_000, 1_000_000])
     for steps in parser.parse_args().steps:
         with tempfile.TemporaryDirectory() as folder:
-            page = Path(folder) / "page.html"
-            made_s, most_mb = make(record(steps, Path(folder)), page)
-            print(f"{steps:,} steps: {page.stat().st_size / 1e6:.2f} MB (goal: at most {GOAL_MB:g}), "
+            page, run = Path(folder) / "page.html", record(steps, Path(folder))
+            rows = min(steps // STEPS_A_SAMPLE, MOST_SAMPLES)
+            columns = sample(run / rank_folder(0), rows)
+            made_s, most_mb = make(run, page)
+            print(f"{steps:,} steps, {rows:,} samples of {columns} columns: "
+                  f"{page.stat().st_size / 1e6:.2f} MB (goal: at most {GOAL_MB:g}), "
                   f"made in {made_s:.1f} s with {most_mb:.0f} MB")  # fmt: skip
             if browser.find() is None:
                 print("  not opened: there is no Chromium")

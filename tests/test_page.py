@@ -299,7 +299,7 @@ def test_the_largest_page_is_small(tmp_path):
     assert len(page.encode()) < LARGEST_BYTES
     text = Tags(page).text
     said = (
-        "A point stands for 3 steps", "30 shorter phases", "more rows are in --json", "more events are not marked",
+        "A point stands for 4 steps", "30 shorter phases", "more rows are in --json", "more events are not marked",
         "GPU, %: 8 more lines are not drawn", "2 more logged values are not drawn",
     )  # fmt: skip
     assert [] == [one for one in said if one not in text + page]

@@ -226,6 +226,6 @@ def test_a_long_run_keeps_its_spike(tmp_path, chromium):
         at = f"{columns}.worst.indexOf(12345)"
         assert float(SPIKE_MS) == page.evaluate(f"{columns}.highest[{at}]")
         assert page.evaluate(f"{columns}.above[{at}] > 10")
-        assert "A point stands for 8 steps" in page.evaluate("document.body.innerText")
+        assert "A point stands for 15 steps" in page.evaluate("document.body.innerText")
     finally:
         page.close()

@@ -18,10 +18,10 @@ from otel_train.runlog.ranklog import RankLog
 MOST_MARKS = 400
 """Of each kind and rank; of more the longest are kept, and the picture says how many are left out."""
 
-ALL_POINTS, FEWEST_POINTS = 6000, 20
+ALL_POINTS, FEWEST_POINTS = 4000, 20
 """Points of steps that all ranks have together, and what each of very many still has."""
 
-SERIES_POINTS = 1000
+SERIES_POINTS = 500
 """Of a logged value or a series of resources."""
 
 

@@ -17,7 +17,7 @@ from otel_train.runlog.records import Records
 Column: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Integers: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
-MOST_POINTS = 4000
+MOST_POINTS = 2000
 """More than a screen has pixels, so that there is something to zoom into."""
 
 RATE_POINTS, RATE_STEPS, FEWEST_RATES = 200, 10, 20

@@ -22,7 +22,7 @@ PHASE_COLOURS = {
 MOST_PHASES = 12
 """Drawn by themselves; the shorter ones are one."""
 
-MOST_POINTS = 1000
+MOST_POINTS = 600
 
 LONGEST_NAME = 32
 
