@@ -35,6 +35,8 @@ ALLOWED = {
     "matplotlib": ("report/plot",),
     "mlflow": ("trackers/mlflow",),
     "tensorboard": ("trackers/tensorboard",),
+    "bokeh": ("report/page/",),
+    "jinja2": ("report/page/",),
     "requests": ("alerts/notify/", "stack/"),
     "yaml": ("settings", "alerts/rules", "alerts/prometheus", "requirements/reading"),
     "click": ("cli/",),

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from otel_train import resource_names as rn
 from otel_train.derive.timeline import NOT_DRAWN, Timeline
 from otel_train.errors import OtelTrainError
-from otel_train.resource_names import Series
+from otel_train.report.panels import PANELS, Panel, fits, which_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,52 +37,6 @@ class Drawn:
 
     label: str
     timeline: Timeline
-
-
-@dataclass(frozen=True)
-class Line:
-    """A series of resources to draw: which, its label, and what its values are divided by."""
-
-    metric: str
-    label: str
-    divisor: float
-    wanted: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class Panel:
-    """What belongs on one set of axes."""
-
-    title: str
-    lines: tuple[Line, ...]
-    top: float | None = None
-
-
-PANELS = (
-    Panel("GPU, %", (
-        Line(rn.GPU_UTILIZATION, "utilization", 0.01), Line(rn.GPU_MEMORY_UTILIZATION, "memory", 0.01),
-    ), 100),
-    Panel("GPU, W and °C", (
-        Line(rn.HW_POWER, "power", 1), Line(rn.HW_TEMPERATURE, "temperature", 1, (("hw.sensor_location", "gpu"),)),
-    )),
-    Panel("CPU, %", (
-        Line(rn.CPU_UTILIZATION, "user", 0.01, (("cpu.mode", "user"),)),
-        Line(rn.CPU_UTILIZATION, "nice", 0.01, (("cpu.mode", "nice"),)),
-        Line(rn.CPU_UTILIZATION, "system", 0.01, (("cpu.mode", "system"),)),
-        Line(rn.CPU_UTILIZATION, "waits for disks", 0.01, (("cpu.mode", "iowait"),)),
-    ), 100),
-    Panel("memory, GiB", (
-        Line(rn.PROCESS_MEMORY_USAGE, "process", 2**30), Line(rn.CHILDREN_MEMORY_USAGE, "workers", 2**30),
-        Line(rn.CGROUP_MEMORY_USAGE, "container", 2**30), Line(rn.ALLOCATOR_RESERVED, "torch on GPU", 2**30),
-    )),
-    Panel("disk and network, MB/s", (
-        Line(rn.DISK_IO, "read", 1e6, (("disk.io.direction", "read"),)),
-        Line(rn.DISK_IO, "written", 1e6, (("disk.io.direction", "write"),)),
-        Line(rn.NETWORK_IO, "received", 1e6, (("network.io.direction", "receive"),)),
-        Line(rn.NETWORK_IO, "sent", 1e6, (("network.io.direction", "transmit"),)),
-    )),
-)  # fmt: skip
-"""The panels below those of steps: each is drawn where something of it was sampled."""
 
 
 def draw(drawn: Sequence[Drawn], title: str, path: Path) -> None:
@@ -124,7 +77,7 @@ def draw(drawn: Sequence[Drawn], title: str, path: Path) -> None:
 
 
 def _is_sampled(panel: Panel, drawn: Sequence[Drawn]) -> bool:
-    return any(_fits(key, line) for each in drawn for key in each.timeline.resources for line in panel.lines)
+    return any(fits(key, line) for each in drawn for key in each.timeline.resources for line in panel.lines)
 
 
 def _throughput(axes: "Axes", drawn: Sequence[Drawn]) -> None:
@@ -161,12 +114,12 @@ def _resources(axes: "Axes", drawn: Sequence[Drawn], panel: Panel) -> None:
     count = 0
     for each in drawn:
         for line in panel.lines:
-            matching = {key: values for key, values in each.timeline.resources.items() if _fits(key, line)}
+            matching = {key: values for key, values in each.timeline.resources.items() if fits(key, line)}
             for key, (times, values) in matching.items():
                 if not len(times) or (len(matching) > 1 and not np.any(values)):
                     continue  # of several disks or interfaces those that do nothing
                 if count < MOST_LINES:
-                    which = _which(key, line) if len(matching) > 1 else ""
+                    which = which_of(key, line) if len(matching) > 1 else ""
                     label = " ".join(part for part in (_named(each, drawn), line.label, which) if part)
                     axes.plot(times, values / line.divisor, linewidth=1, label=label)
                 count += 1
@@ -194,15 +147,6 @@ def _name_alerts(axes: "Axes", drawn: Sequence[Drawn]) -> None:
     for number, (at, rule) in enumerate(fired):
         axes.text(at, 0.97 - 0.14 * (number % 6), f" {rule}", color="#d62728", fontsize="x-small", va="top",
                   transform=axes.get_xaxis_transform(), clip_on=True)  # fmt: skip
-
-
-def _fits(key: Series, line: Line) -> bool:
-    return key[0] == line.metric and set(line.wanted) <= set(key[1])
-
-
-def _which(key: Series, line: Line) -> str:
-    known = dict(line.wanted)
-    return " ".join(value for name, value in key[1] if name not in known and name not in rn.DESCRIBING)[:16]
 
 
 def _named(each: Drawn, drawn: Sequence[Drawn]) -> str:
