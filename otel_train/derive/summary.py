@@ -120,10 +120,13 @@ def overall_state(states: Iterable[str]) -> str:
     return min(states, key=TELLING.index)
 
 
-def summarize_run(run: Run) -> RunSummary:
-    """Read a run. Raises ``RunLogError`` when it holds no rank, ``UnknownFormat``."""
+def summarize_run(run: Run, skipped: int = 0) -> RunSummary:
+    """Read a run, without the first ``skipped`` training steps of each rank.
+
+    Raises ``RunLogError`` when it holds no rank, ``UnknownFormat``.
+    """
     logs = run.ranks()
-    scans = [scan_rank(log) for log in logs]
+    scans = [scan_rank(log, skipped) for log in logs]
     ranks = tuple(summarize([scan]) for scan in scans)
     return RunSummary(
         run.id,

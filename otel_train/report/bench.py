@@ -1,0 +1,189 @@
+"""A benchmark on a terminal: each cell with its interval, what is best, and what failed with which words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from otel_train.bench.judging import BEATEN, BEST, EQUAL, ERROR, OPEN, UNKNOWN, Estimate, Judged
+from otel_train.bench.matrix import Cell
+from otel_train.bench.memory_sweep import Swept
+from otel_train.bench.reading import DEFAULT_METRICS, RunRead
+from otel_train.bench.rounds import CLEAR, COMPLETE, OUT_OF_TIME, STOPPED, Outcome, Plan
+from otel_train.report import text
+from otel_train.report.bench_sweep import sweep_table
+from otel_train.report.sections import columns
+from otel_train.report.terminal import print_plainly
+
+WORDS = {BEST: "best", BEATEN: "worse", EQUAL: "as good", OPEN: "open", UNKNOWN: "-"}
+STYLES = {BEST: "bold green", BEATEN: "", EQUAL: "green", OPEN: "yellow", UNKNOWN: "red"}
+
+
+@dataclass(frozen=True)
+class Told:
+    """All that is told of a benchmark."""
+
+    name: str
+    plan: Plan
+    outcome: Outcome
+    swept: Swept | None
+    repeats_first: int | None
+    """Rounds planned when it began, where that was in an earlier call."""
+
+
+def in_unit(value: float | None, unit: str) -> str:
+    """A measure's value as a person reads it."""
+    if unit == "s":
+        return text.seconds(value)
+    if unit == "By":
+        return text.size(value)
+    if unit == "1":
+        return text.percent(value)
+    return text.rate(value) if unit.endswith("/s") else text.number(value)
+
+
+def print_bench(told: Told, console: Console) -> None:
+    """Print table, verdict and failures."""
+    parts = [_header(told)]
+    if told.swept is not None:
+        parts.append(sweep_table(told.swept, told.outcome.metric, in_unit))
+    if told.swept is None or told.plan.repeat > 1:
+        parts.append(_table(told))
+    parts += [Text("\n".join(conclusion(told))), *_failures(told)]
+    lines = [line for part in parts for line in (part, "")]
+    print_plainly(Group(*lines[:-1]), console)
+
+
+def _header(told: Told) -> RenderableType:
+    outcome = told.outcome
+    direction = "higher" if outcome.higher_is_better else "lower"
+    failed = sum(run.problem is not None for run in outcome.runs)
+    facts = [text.plural(len(outcome.runs), "run"), *([f"{failed} without a result"] if failed else [])]
+    facts += [f"{outcome.metric.name} ({outcome.metric.unit or 'its own unit'}), {direction} is better"]
+    return Group(Text(told.name, style="bold"), Text(" · ".join(facts), style="dim"))
+
+
+def _table(told: Told) -> Table:
+    table = columns(
+        ("runs", "right"), (told.outcome.metric.name, "right"), ("95 % interval", "right"),
+        ("against the best", "right"), ("its interval", "right"), ("", "left"), title="Runs",
+    )  # fmt: skip
+    for judged in ranked(told.outcome):
+        unit = told.outcome.metric.unit
+        own = [run for run in told.outcome.runs if run.record.cell == judged.cell]
+        table.add_row(
+            f"  {judged.cell.label}", _runs(own), in_unit(judged.mean.middle if judged.mean else None, unit),
+            _interval(judged.mean, unit), *_against(judged), Text(WORDS[judged.verdict], style=STYLES[judged.verdict]),
+        )  # fmt: skip
+    return table
+
+
+def ranked(outcome: Outcome) -> list[Judged]:
+    """The best first; at the end the cells without a number."""
+    sign = -1 if outcome.higher_is_better else 1
+    return sorted(outcome.judgement.cells, key=lambda each: sign * each.mean.middle if each.mean else float("inf"))
+
+
+def _runs(own: Sequence[RunRead]) -> str:
+    good = sum(run.problem is None for run in own)
+    return f"{good}" if good == len(own) else f"{good} of {len(own)}"
+
+
+def _interval(estimate: Estimate | None, unit: str) -> str:
+    if estimate is None or estimate.low is None:
+        return text.MISSING
+    return f"{in_unit(estimate.low, unit)} .. {in_unit(estimate.high, unit)}"
+
+
+def _against(judged: Judged) -> tuple[str, str]:
+    ratio = judged.ratio
+    if ratio is None or judged.verdict == BEST:
+        return "", ""
+    if ratio.low is None or ratio.high is None:
+        return f"{_change(ratio.middle)} %", text.MISSING
+    return f"{_change(ratio.middle)} %", f"{_change(ratio.low)} .. {_change(ratio.high)} %"
+
+
+def _change(ratio: float) -> str:
+    percent = (ratio - 1) * 100
+    return f"{percent:+,.1f}" if abs(percent) < 1000 else f"{percent:+.2g}"
+
+
+def conclusion(told: Told) -> list[str]:
+    """Why it ended, what is best and how surely, and what to bear in mind."""
+    return [_ending(told), *_verdict(told), *_caveats(told)]
+
+
+def _ending(told: Told) -> str:
+    outcome, rounds = told.outcome, text.plural(told.outcome.rounds, "whole round")
+    return {
+        CLEAR: f"Clear after {outcome.rounds} of {told.plan.repeat} rounds: the rest was not run.",
+        COMPLETE: f"Done: {text.plural(told.plan.repeat, 'round')}.",
+        OUT_OF_TIME: f"The time is up (--max-time) after {rounds}. The same command goes on from here.",
+        STOPPED: f"Interrupted after {rounds}. The same command goes on from here.",
+    }[outcome.reason]
+
+
+def _verdict(told: Told) -> list[str]:
+    found = told.outcome.judgement
+    if found.best is None:
+        known = any(each.mean for each in found.cells)
+        return ["No ratios: the measure is not positive everywhere." if known else "No run has the measure."]
+    if len(found.cells) == 1:
+        return []
+    open_ones = [each.cell.label for each in found.cells if each.verdict == OPEN]
+    equal = [each.cell.label for each in found.cells if each.verdict == EQUAL]
+    lines = [f"Best: {found.best.label}." if found.is_clear else f"Ahead, but not surely: {found.best.label}."]
+    if equal:
+        lines.append(f"As good within {told.plan.margin * 100:g} %: {', '.join(equal)}.")
+    if open_ones:
+        lines.append(f"Open: {', '.join(open_ones)}. {_remedy(told)}")
+    if found.looks and found.level is not None:
+        level = f"{found.level * 100:.4g} %"
+        lines.append(f"Intervals against the best are at {level} each, so that all looks together err in {ERROR:.0%}.")
+    return lines
+
+
+def _remedy(told: Told) -> str:
+    if told.plan.repeat == 1:
+        return "One run each says nothing about how much runs differ: --repeat 3 and more."
+    if told.outcome.reason in (OUT_OF_TIME, STOPPED):
+        return "It takes more rounds."
+    return f"{text.plural(told.plan.repeat, 'run')} each do not tell them apart: more --repeat, or longer runs."
+
+
+def _caveats(told: Told) -> list[str]:
+    outcome, lines = told.outcome, []
+    if told.plan.metric is None and outcome.metric.name != DEFAULT_METRICS[0]:
+        lines.append(
+            f"No samples are known of every run, so {outcome.metric.name} was taken, which does not compare batch sizes."
+        )
+    if told.repeats_first is not None and told.plan.repeat > told.repeats_first > 1:
+        lines.append(
+            f"It was begun with --repeat {told.repeats_first}: deciding on more after a look makes the error up to "
+            f"{2 * ERROR:.0%}."
+        )
+    if outcome.given_up:
+        given_up = ", ".join(cell.label for cell in outcome.given_up)
+        lines.append(f"Not run again after failing twice: {given_up}.")
+    skipped = sorted({run.skipped for run in outcome.runs if run.problem is None})
+    if skipped:
+        lines.append(f"Left out as warm-up: the first {' or '.join(map(str, skipped))} steps of each run.")
+    return lines
+
+
+def _failures(told: Told) -> list[RenderableType]:
+    """Of each cell the last failure, with its last words."""
+    last: dict[Cell, RunRead] = {run.record.cell: run for run in _all_runs(told) if run.problem is not None}
+    parts: list[RenderableType] = []
+    for cell, run in last.items():
+        heading = Text.assemble((cell.label, "bold"), ": ", (run.problem or "", "red"))
+        facts = Text(f"  run {run.record.run_id}, after {run.record.wall_s:.1f} s", style="dim")
+        parts.append(Group(heading, facts, *(Text(f"  │ {line}", overflow="fold") for line in run.tail)))
+    return parts
+
+
+def _all_runs(told: Told) -> list[RunRead]:
+    return [read for _, read in told.swept.runs] if told.swept else list(told.outcome.runs)
