@@ -9,18 +9,20 @@ repetitions. No equal spread of the cells is assumed; that the differences are a
 taken at 1 - 0.05 / (L (k - 1)), so that by Bonferroni's inequality the intervals of the truly best cell against each
 other one hold at all looks together with a probability of at least 95 %, whenever one stops (Maron and Moore 1994 race
 models so; Even-Dar, Mannor and Mansour 2006 eliminate actions so). A cell whose interval against the best lies beyond
-it is *beaten* and not run again; one whose interval lies within the margin is *equal*. It is clear when no other cell is
-left open. Then, with 95 %: the truly best cell has not been called beaten, and the one that is named is within the
+it is *beaten* and not run again; one whose interval lies within the margin is *equal*. It is clear when no other cell
+is left open. Then, with 95 %: the truly best cell has not been called beaten, and the one that is named is within the
 margin of it. This holds for the number of rounds planned at first.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from otel_train.bench.matrix import Cell
+from otel_train.derive.difference import t_quantile
 
 ERROR = 0.05
 """What may go wrong: of the verdict as a whole, and of the interval that a cell's own mean has."""
@@ -30,6 +32,9 @@ FIRST_LOOK = 3
 
 BEST, BEATEN, EQUAL, OPEN, UNKNOWN = "best", "beaten", "equal", "open", "unknown"
 """``unknown``: no run of it has the measure."""
+
+_quantile = lru_cache(t_quantile)
+"""A few pairs of degrees and level are asked for again and again; each takes 10 ms."""
 
 Values = Mapping[Cell, Mapping[int, float]]
 """By cell and round, of the runs that succeeded."""
@@ -181,26 +186,5 @@ def estimate(values: Sequence[float], level: float | None) -> Estimate | None:
     middle = float(np.mean(values))
     if count == 1 or level is None:
         return Estimate(middle, None, None, count)
-    half = student_quantile(level, count - 1) * float(np.std(values, ddof=1)) / math.sqrt(count)
+    half = _quantile(count - 1, level) * float(np.std(values, ddof=1)) / math.sqrt(count)
     return Estimate(middle, middle - half, middle + half, count)
-
-
-def student_quantile(level: float, freedom: int) -> float:
-    """The t that a variable of Student's distribution stays within, on both sides, with a probability of ``level``."""
-    low, high = 0.0, math.pi / 2
-    for _ in range(80):  # halving the angle's range: to the last bit
-        middle = (low + high) / 2
-        low, high = (middle, high) if _within(middle, freedom) < level else (low, middle)
-    return math.tan(low) * math.sqrt(freedom)
-
-
-def _within(angle: float, freedom: int) -> float:
-    """P(|T| <= t) for t = sqrt(freedom) tan(angle): Abramowitz and Stegun 26.7.3 and 26.7.4, for whole degrees."""
-    sine, cosine = math.sin(angle), math.cos(angle)
-    is_odd = freedom % 2 == 1
-    term = cosine if is_odd else 1.0
-    total = term if freedom > 1 else 0.0
-    for number in range(3 if is_odd else 2, freedom - 1, 2):
-        term *= cosine**2 * (number - 1) / number
-        total += term
-    return 2 / math.pi * (angle + sine * total) if is_odd else sine * total

@@ -83,7 +83,7 @@ def read_factors(kind: str, texts: Sequence[str]) -> list[Factor]:
         name, equals, values = text.partition("=")
         if not name or not equals:
             raise BenchError(f"got --{kind} {text!r}; allowed is NAME=VALUE,VALUE…, such as {EXAMPLES[kind]}")
-        found.setdefault(name, []).extend(next(csv.reader([values], skipinitialspace=True), [""]))
+        found.setdefault(name, []).extend(next(csv.reader([values], skipinitialspace=True), []) or [""])
     for name, given in found.items():
         twice = {value for value in given if given.count(value) > 1}
         if twice:

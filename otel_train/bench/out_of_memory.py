@@ -16,9 +16,9 @@ CUDA, CPU, KERNEL, KILLED = "cuda", "cpu", "kernel", "killed"
 CPU_ALLOCATOR = re.compile(r"DefaultCPUAllocator: (?:can't allocate memory|not enough memory)", re.IGNORECASE)
 TRIED = re.compile(r"tried to allocate (\d+) bytes")
 CUDA_ERROR = re.compile(r"OutOfMemoryError|CUDA out of memory|CUDA error: out of memory")
-PYTHON_ERROR = re.compile(r"^(?:\w+\.)*MemoryError\b", re.MULTILINE)
-WORKER_KILLED = re.compile(r"DataLoader worker \(pid[^)]*\) is killed by signal: Killed")
-NO_THREADS = re.compile(r"std::bad_alloc")
+PYTHON_ERROR = re.compile(r"^(?:\w+\.)*(?:_Array)?MemoryError\b", re.MULTILINE)
+WORKER_KILLED = re.compile(r"DataLoader worker \(pid.*?\) is killed by signal: Killed")
+BAD_ALLOC = re.compile(r"std::bad_alloc")
 
 SIGKILL_CODES = (-signal.SIGKILL, 128 + signal.SIGKILL)
 """Of the process itself, and of a shell that saw it."""
@@ -84,7 +84,7 @@ def _of_text(text: str, step: int | None) -> OutOfMemory | None:
         return OutOfMemory(CPU, "torch's CPU allocator got no memory", step, requested=int(tried[1]) if tried else None)
     if CUDA_ERROR.search(text):
         return OutOfMemory(CUDA, "CUDA ran out of memory; the allocator's figures were not recorded", step)
-    if PYTHON_ERROR.search(text) or NO_THREADS.search(text):
+    if PYTHON_ERROR.search(text) or BAD_ALLOC.search(text):
         return OutOfMemory(CPU, "Python or a library got no memory (MemoryError, bad_alloc)", step)
     return None
 

@@ -8,7 +8,8 @@ from otel_train.bench.out_of_memory import OutOfMemory, find_out_of_memory
 from otel_train.bench.running import exit_text, last_lines
 from otel_train.bench.state import DONE, TIMED_OUT, BenchState, RunRecord
 from otel_train.derive.catalogue import Measure, find
-from otel_train.derive.steps import FEW_STEPS, WARM_UP_STEPS
+from otel_train.derive.steady import warm_up_of
+from otel_train.derive.steps import scan_steps
 from otel_train.derive.summary import RunSummary, summarize_run
 from otel_train.errors import BenchError, RunLogError
 from otel_train.runlog.runs import Run
@@ -46,8 +47,8 @@ class RunRead:
 
 @dataclass
 class RunReader:
-    """Reads each run once. ``warm_up`` is how many training steps are left out; None leaves out as many as the report
-    does for its verdict: the first 5 of a run of more than 20."""
+    """Reads each run once. ``warm_up`` is how many training steps are left out; None leaves it to each run's own
+    course, by ``steady.warm_up_of``: five, or more."""
 
     state: BenchState
     warm_up: int | None
@@ -81,8 +82,7 @@ class RunReader:
     def _skipped(self, run: Run) -> int:
         if self.warm_up is not None:
             return self.warm_up
-        bounds = [log.steps.bounds() for log in run.ranks()]
-        return WARM_UP_STEPS if min(end - first for first, end in bounds) > FEW_STEPS else 0
+        return max(warm_up_of(scan_steps(log).durations_ns / 1e9) for log in run.ranks())
 
 
 def _problem(

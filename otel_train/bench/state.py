@@ -49,7 +49,7 @@ class BenchState:
         """The number of rounds that was planned when it began; None for a new one."""
         self._lock = FileLock(self.folder / LOCK)
 
-    def open(self, plan: dict[str, Any], fresh: bool = False) -> None:
+    def open(self, plan: dict[str, Any], fresh: bool = False, retry_failed: bool = False) -> None:
         """Read what is there, or begin; one process at a time.
 
         Raises ``BenchError`` where it is another's, ``OSError``.
@@ -70,7 +70,8 @@ class BenchState:
                 "begin anew with --fresh"
             )
         self.repeats_first = first.get("repeat")
-        self.records = [_record(line) for line in lines]
+        known = [_record(line) for line in lines]
+        self.records = [each for each in known if each.status == DONE or not retry_failed]
 
     def close(self) -> None:
         """Let another process go on with it."""

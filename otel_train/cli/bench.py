@@ -58,20 +58,22 @@ def share(text: str) -> float:
 @click.option("--metric", help="Any of docs/measures.md. Default: samples_per_second, or what the runs have instead.")
 @click.option("--better", type=click.Choice(["higher", "lower"]), help="Which is better, where the unit does not say.")
 @click.option("--margin", type=share, default="2%", show_default=True, help="What differs by less is equal.")
-@click.option("--warm-up", type=click.IntRange(0), help="Steps left out. Default: 5 of a run of more than 20.")
+@click.option("--warm-up", type=click.IntRange(0), help="Steps left out. Default: 5, or as many as the run shows.")
 @click.option("--max-time", type=duration, help="No run goes on after it: 10m.")
 @click.option("--timeout", type=duration, help="A run that takes longer is stopped.")
 @click.option("--all-rounds", is_flag=True, help="Run all rounds, however clear the answer is before.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the order within the rounds.")
 @click.option("--name", help="Of the benchmark; its state is kept under it. Default: by script, command and matrix.")
 @click.option("--fresh", is_flag=True, help="Begin anew, and not where it was left.")
+@click.option("--retry-failed", is_flag=True, help="Run again what failed.")
 @click.option("--plot", type=click.Path(path_type=Path), help="A picture: .png, .svg or .pdf.")
 @json_option
 @directory_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True, metavar="-- COMMAND")
 def command(
     command: tuple[str, ...], env: tuple[str, ...], arg: tuple[str, ...], vary: tuple[str, ...], sweep: str | None,
-    directory: Path | None, plot: Path | None, as_json: bool, name: str | None, fresh: bool, **options: Any,
+    directory: Path | None, plot: Path | None, as_json: bool, name: str | None, fresh: bool, retry_failed: bool,
+    **options: Any,
 ) -> None:  # fmt: skip
     """Run a training over a matrix of settings, several times each, and say which is best and how surely.
 
@@ -100,7 +102,7 @@ def command(
     repeat = options["repeat"] or (SWEEP_REPEAT if swept else MATRIX_REPEAT)
     identity = plan_of(template, factors, repeat)
     state = BenchState(runs_directory(directory), name or default_name(template, identity["identity"]))
-    state.open(identity, fresh)
+    state.open(identity, fresh, retry_failed)
     plan = Plan(
         template, varied, repeat, options["seed"], options["metric"], options["better"], options["margin"],
         options["timeout"], options["max_time"], early_stop=not options["all_rounds"],

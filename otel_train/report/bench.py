@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from otel_train.bench.judging import BEATEN, BEST, EQUAL, ERROR, OPEN, UNKNOWN, Estimate, Judged
@@ -14,10 +13,11 @@ from otel_train.bench.reading import DEFAULT_METRICS, RunRead
 from otel_train.bench.rounds import CLEAR, COMPLETE, OUT_OF_TIME, STOPPED, Outcome, Plan
 from otel_train.report import text
 from otel_train.report.bench_sweep import sweep_table
-from otel_train.report.sections import columns
 from otel_train.report.terminal import print_plainly
 
 WORDS = {BEST: "best", BEATEN: "worse", EQUAL: "as good", OPEN: "open", UNKNOWN: "-"}
+AHEAD = "ahead"
+"""The best, while that is not clear."""
 STYLES = {BEST: "bold green", BEATEN: "", EQUAL: "green", OPEN: "yellow", UNKNOWN: "red"}
 
 
@@ -50,7 +50,7 @@ def print_bench(told: Told, console: Console) -> None:
     if told.swept is not None:
         parts.append(sweep_table(told.swept, told.outcome.metric, in_unit))
     if told.swept is None or told.plan.repeat > 1:
-        parts.append(_table(told))
+        parts.append(_table(told, console.width))
     parts += [Text("\n".join(conclusion(told))), *_failures(told)]
     lines = [line for part in parts for line in (part, "")]
     print_plainly(Group(*lines[:-1]), console)
@@ -59,25 +59,43 @@ def print_bench(told: Told, console: Console) -> None:
 def _header(told: Told) -> RenderableType:
     outcome = told.outcome
     direction = "higher" if outcome.higher_is_better else "lower"
-    failed = sum(run.problem is not None for run in outcome.runs)
-    facts = [text.plural(len(outcome.runs), "run"), *([f"{failed} without a result"] if failed else [])]
+    runs = _all_runs(told)
+    failed = sum(run.problem is not None for run in runs)
+    facts = [text.plural(len(runs), "run"), *([f"{failed} without a result"] if failed else [])]
     facts += [f"{outcome.metric.name} ({outcome.metric.unit or 'its own unit'}), {direction} is better"]
     return Group(Text(told.name, style="bold"), Text(" · ".join(facts), style="dim"))
 
 
-def _table(told: Told) -> Table:
-    table = columns(
-        ("runs", "right"), (told.outcome.metric.name, "right"), ("95 % interval", "right"),
-        ("against the best", "right"), ("its interval", "right"), ("", "left"), title="Runs",
-    )  # fmt: skip
-    for judged in ranked(told.outcome):
-        unit = told.outcome.metric.unit
-        own = [run for run in told.outcome.runs if run.record.cell == judged.cell]
-        table.add_row(
-            f"  {judged.cell.label}", _runs(own), in_unit(judged.mean.middle if judged.mean else None, unit),
-            _interval(judged.mean, unit), *_against(judged), Text(WORDS[judged.verdict], style=STYLES[judged.verdict]),
-        )  # fmt: skip
-    return table
+def _table(told: Told, width: int) -> RenderableType:
+    """A line a cell; two where name and numbers do not fit beside each other."""
+    judged, unit = ranked(told.outcome), told.outcome.metric.unit
+    rows: list[tuple[str, ...]] = [
+        ("runs", "mean", f"{100 - ERROR * 100:g} % interval", "to the best", "its interval", "")
+    ]
+    rows += [_numbers(each, told, unit) for each in judged]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["   ".join(text.rjust(wide) for text, wide in zip(row, widths, strict=True)) for row in rows]
+    longest = max(len(each.cell.label) for each in judged) if judged else 0
+    is_wide = longest + len(lines[0]) + 4 <= width
+    beside = longest if is_wide else 0
+    shown = [Text(" " * (beside + 4) + lines[0], style="dim", no_wrap=True)]
+    for each, line in zip(judged, lines[1:], strict=True):
+        name, style = each.cell.label, STYLES[each.verdict]
+        if not is_wide:
+            shown.append(Text(f"  {name}", style=style, overflow="fold"))
+        shown.append(Text(f"  {name if is_wide else '':<{beside}}  {line}", style=style, no_wrap=True))
+    return Group(*shown)
+
+
+def _numbers(judged: Judged, told: Told, unit: str) -> tuple[str, ...]:
+    own = [run for run in told.outcome.runs if run.record.cell == judged.cell]
+    mean = in_unit(judged.mean.middle if judged.mean else None, unit)
+    return _runs(own), mean, _interval(judged.mean, unit), *_against(judged), word_of(judged, told)
+
+
+def word_of(judged: Judged, told: Told) -> str:
+    """What the verdict on a cell is called."""
+    return AHEAD if judged.verdict == BEST and not told.outcome.judgement.is_clear else WORDS[judged.verdict]
 
 
 def ranked(outcome: Outcome) -> list[Judged]:
@@ -133,6 +151,10 @@ def _verdict(told: Told) -> list[str]:
         return ["No ratios: the measure is not positive everywhere." if known else "No run has the measure."]
     if len(found.cells) == 1:
         return []
+    if told.swept is not None and told.plan.repeat == 1:
+        best = found.of(found.best).mean
+        value = in_unit(best.middle if best else None, told.outcome.metric.unit)
+        return [f"Best: {found.best.label} with {value}, by one run each: without an interval. --repeat 3 gives one."]
     open_ones = [each.cell.label for each in found.cells if each.verdict == OPEN]
     equal = [each.cell.label for each in found.cells if each.verdict == EQUAL]
     lines = [f"Best: {found.best.label}." if found.is_clear else f"Ahead, but not surely: {found.best.label}."]
@@ -142,7 +164,9 @@ def _verdict(told: Told) -> list[str]:
         lines.append(f"Open: {', '.join(open_ones)}. {_remedy(told)}")
     if found.looks and found.level is not None:
         level = f"{found.level * 100:.4g} %"
-        lines.append(f"Intervals against the best are at {level} each, so that all looks together err in {ERROR:.0%}.")
+        lines.append(
+            f"Intervals against the best are at {level} each, so that all looks together err in {ERROR * 100:g} %."
+        )
     return lines
 
 
@@ -158,25 +182,32 @@ def _caveats(told: Told) -> list[str]:
     outcome, lines = told.outcome, []
     if told.plan.metric is None and outcome.metric.name != DEFAULT_METRICS[0]:
         lines.append(
-            f"No samples are known of every run, so {outcome.metric.name} was taken, which does not compare batch sizes."
+            f"Not every run knows its samples: {outcome.metric.name} was taken, which does not compare batch sizes."
         )
     if told.repeats_first is not None and told.plan.repeat > told.repeats_first > 1:
         lines.append(
             f"It was begun with --repeat {told.repeats_first}: deciding on more after a look makes the error up to "
-            f"{2 * ERROR:.0%}."
+            f"{200 * ERROR:g} %."
         )
     if outcome.given_up:
         given_up = ", ".join(cell.label for cell in outcome.given_up)
         lines.append(f"Not run again after failing twice: {given_up}.")
     skipped = sorted({run.skipped for run in outcome.runs if run.problem is None})
     if skipped:
-        lines.append(f"Left out as warm-up: the first {' or '.join(map(str, skipped))} steps of each run.")
+        lines.append(f"Steps left out as warm-up: {_span(skipped)} of each run.")
     return lines
+
+
+def _span(numbers: Sequence[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
 
 
 def _failures(told: Told) -> list[RenderableType]:
     """Of each cell the last failure, with its last words."""
-    last: dict[Cell, RunRead] = {run.record.cell: run for run in _all_runs(told) if run.problem is not None}
+    failed = [run for run in _all_runs(told) if run.problem is not None]
+    if told.swept is not None:  # what did not fit is told with its figures
+        failed = [run for run in failed if run.out_of_memory is None]
+    last: dict[Cell, RunRead] = {run.record.cell: run for run in failed}
     parts: list[RenderableType] = []
     for cell, run in last.items():
         heading = Text.assemble((cell.label, "bold"), ": ", (run.problem or "", "red"))
@@ -186,4 +217,7 @@ def _failures(told: Told) -> list[RenderableType]:
 
 
 def _all_runs(told: Told) -> list[RunRead]:
-    return [read for _, read in told.swept.runs] if told.swept else list(told.outcome.runs)
+    """Those of a sweep that did not fit are not among the runs that are judged."""
+    judged = {run.record.run_id for run in told.outcome.runs}
+    others = [read for _, read in told.swept.runs if read.record.run_id not in judged] if told.swept else []
+    return [*told.outcome.runs, *others]

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_train.bench.judging import BEATEN, BEST, EQUAL, OPEN, UNKNOWN, Judged
-from otel_train.bench.memory_sweep import FITS, how
-from otel_train.report.bench import WORDS, Told, in_unit, ranked
+from otel_train.bench.memory_sweep import DOES_NOT_FIT, FAILED, FITS, how
+from otel_train.report.bench import Told, in_unit, ranked, word_of
 from otel_train.report.bench_sweep import gpu_peak
 from otel_train.report.plot import new_figure
 
@@ -61,7 +61,7 @@ def _draw_cell(axes: "Axes", place: int, judged: Judged, told: Told) -> None:
         axes.errorbar(mean.middle, place, xerr=[[mean.middle - mean.low], [mean.high - mean.middle]],
                       color=colour, marker="|", markersize=12, capsize=4, linewidth=1.6)  # fmt: skip
     axes.annotate(
-        f"{in_unit(mean.middle, metric.unit)}  {WORDS[judged.verdict]}", (1.0, place), (6, 0), fontsize="small",
+        f"{in_unit(mean.middle, metric.unit)}  {word_of(judged, told)}", (1.0, place), (6, 0), fontsize="small",
         xycoords=axes.get_yaxis_transform(), textcoords="offset points", va="center", color=colour,
     )  # fmt: skip
 
@@ -78,13 +78,14 @@ def _draw_sweep(told: Told, path: Path) -> None:
     speed.set_title(f"{metric.name}, {metric.unit}", loc="left", fontsize="small")
     _draw_memory(memory, told)
     for axes in (speed, memory):
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.05)
         axes.grid(alpha=0.25)
-        for size in [size for size, read in runs if how(read) != FITS]:
-            axes.axvline(size, color=COLOURS[UNKNOWN], linestyle="--", linewidth=1)
+        for what in (DOES_NOT_FIT, FAILED):
+            for size in told.swept.sizes(what):
+                axes.axvline(size, color=COLOURS[UNKNOWN if what == DOES_NOT_FIT else BEATEN], linestyle="--")
     memory.set_xscale("log", base=2)
     memory.set_xticks([size for size, _ in runs], [str(size) for size, _ in runs])
-    memory.set_xlabel(f"{told.swept.name}; dashed: did not run, in most cases out of memory")
+    memory.set_xlabel(f"{told.swept.name}; dashed red: out of memory; dashed grey: failed otherwise")
     figure.suptitle(told.name, x=0.01, ha="left", fontsize="medium")
     figure.savefig(path, dpi=130)
 
