@@ -106,8 +106,8 @@ def raced(true, rounds, planned, seed, noise=0.01, margin=0.02):
 def test_the_best_is_seldom_called_beaten(noise):
     """All cells are equally fast, the hardest case: at most 5 % of races call the one that is best in truth
     beaten. With looks after rounds 3, 4 and 5, equal and unequal noise, and a drift that is much larger."""
-    wrong = sum(cell(0) in raced([1, 1, 1, 1], 5, 5, seed, noise).beaten for seed in range(1000))
-    assert wrong <= 50
+    wrong = sum(cell(0) in raced([1, 1, 1, 1], 5, 5, seed, noise).beaten for seed in range(600))
+    assert wrong <= 30
 
 
 def test_a_clear_answer_is_found():
@@ -134,6 +134,14 @@ def test_no_look_before_the_third_round():
     assert ([2], [3], [3, 4, 5]) == (planned_looks(2), planned_looks(3), planned_looks(5))
     values = {cell(0): {1: 1.0, 2: 1.01, 3: 1.02}, cell(1): {1: 0.1, 2: 0.101}}
     assert OPEN == judge(list(values), values, True, 2, 5, 0.02).of(cell(1)).verdict
+
+
+def test_two_rounds_can_say_anything():
+    """An interval of one degree of freedom may be wider than numbers are: it stays one that can be written."""
+    values = {cell(0): {1: 1.0, 2: 1e60}, cell(1): {1: 1e60, 2: 1.0}}
+    ratio = judge(list(values), values, True, 2, 2, 0.02).of(cell(1)).ratio
+    assert (0.0, pytest.approx(1.0)) == (ratio.low, ratio.middle)
+    assert 1e300 < ratio.high < math.inf
 
 
 def test_lower_can_be_better():

@@ -33,6 +33,9 @@ FIRST_LOOK = 3
 BEST, BEATEN, EQUAL, OPEN, UNKNOWN = "best", "beaten", "equal", "open", "unknown"
 """``unknown``: no run of it has the measure."""
 
+MOST_LOGARITHM = 700.0
+"""``exp`` of it is 1e304."""
+
 _quantile = lru_cache(t_quantile)
 """A few pairs of degrees and level are asked for again and again; each takes 10 ms."""
 
@@ -151,11 +154,16 @@ def _lead(best: Mapping[int, float], other: Mapping[int, float], level: float | 
 def _as_ratio(lead: Estimate | None, sign: float) -> Estimate | None:
     if lead is None:
         return None
-    middle = math.exp(-sign * lead.middle)
+    middle = _exp(-sign * lead.middle)
     if lead.low is None or lead.high is None:
         return Estimate(middle, None, None, lead.count)
-    low, high = sorted((math.exp(-sign * lead.low), math.exp(-sign * lead.high)))
+    low, high = sorted((_exp(-sign * lead.low), _exp(-sign * lead.high)))
     return Estimate(middle, low, high, lead.count)
+
+
+def _exp(logarithm: float) -> float:
+    """What is too large for a number is the largest: the interval of two runs may reach there."""
+    return math.exp(logarithm) if logarithm < MOST_LOGARITHM else math.exp(MOST_LOGARITHM)
 
 
 def _verdict(lead: Estimate | None, margin: float) -> str:
@@ -174,8 +182,8 @@ def mean_of(values: Sequence[float]) -> Estimate | None:
         return estimate(values, 1 - ERROR)
     found = estimate([math.log(value) for value in values], 1 - ERROR)
     assert found is not None
-    low, high = (None if limit is None else math.exp(limit) for limit in (found.low, found.high))
-    return Estimate(math.exp(found.middle), low, high, found.count)
+    low, high = (None if limit is None else _exp(limit) for limit in (found.low, found.high))
+    return Estimate(_exp(found.middle), low, high, found.count)
 
 
 def estimate(values: Sequence[float], level: float | None) -> Estimate | None:

@@ -53,6 +53,13 @@ class Runner:
 
     def run(self, cell: Cell, round_number: int) -> RunRead | None:
         """Run a cell, unless that is done already. None when it was interrupted, or the time is up."""
+        try:
+            return self._run(cell, round_number)
+        except KeyboardInterrupt:  # before its start, or after its end
+            self.ended_by = STOPPED
+            return None
+
+    def _run(self, cell: Cell, round_number: int) -> RunRead | None:
         known = self.state.over(cell).get(round_number)
         if known is not None:
             return self.reader.read(known)

@@ -47,27 +47,31 @@ def run_command(
     After ``timeout_s``, and on a ``KeyboardInterrupt`` here, it gets SIGINT, so that it may close its record, then
     SIGTERM, then SIGKILL. However it ends, what is left of its group, or still carries its run id, is killed.
     """
-    began = time.monotonic()
-    with output.open("wb") as file:
-        try:
-            process = subprocess.Popen(
-                list(command), env=dict(environment), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
-                start_new_session=True, preexec_fn=_die_with_parent(),
-            )  # fmt: skip
-        except OSError as error:
-            file.write(f"{command[0]} cannot be run: {error.strerror}\n".encode())
-            return Ended(None, 0.0, None)
+    began, process = time.monotonic(), None
     timed_out = interrupted = False
     try:
+        process = _start(command, environment, output)
         if not _wait(process.pid, timeout_s):
             timed_out = True
             _stop(process.pid)
     except KeyboardInterrupt:
         interrupted = True
-        _stop(process.pid)
+        if process is not None:
+            _stop(process.pid)
+    except OSError as error:
+        output.write_text(f"{command[0]} cannot be run: {error.strerror}\n")
     wall_s = time.monotonic() - began
-    exit_code, peak_bytes = _reap(process, environment[RUN_ID])
+    exit_code, peak_bytes = _reap(process) if process is not None else (None, None)
+    _kill_strays(environment[RUN_ID])
     return Ended(exit_code, wall_s, peak_bytes, timed_out, interrupted)
+
+
+def _start(command: Sequence[str], environment: Mapping[str, str], output: Path) -> "subprocess.Popen[bytes]":
+    with output.open("wb") as file:
+        return subprocess.Popen(
+            list(command), env=dict(environment), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+            start_new_session=True, preexec_fn=_die_with_parent(),
+        )  # fmt: skip
 
 
 def _wait(pid: int, timeout_s: float | None) -> bool:
@@ -93,15 +97,18 @@ def _stop(pid: int) -> None:
     _wait(pid, KILLED_S)
 
 
-def _reap(process: "subprocess.Popen[bytes]", run_id: str) -> tuple[int | None, int | None]:
-    """Kill what it has left behind, then take its exit code and the memory it needed."""
+def _reap(process: "subprocess.Popen[bytes]") -> tuple[int, int]:
+    """Kill what is left of its group, then take its exit code and the memory it needed."""
     _signal_group(process.pid, signal.SIGKILL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _kill_strays(run_id: str) -> None:
     for pid in strays(run_id):
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
-    return process.returncode, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _signal_group(pid: int, number: int) -> None:

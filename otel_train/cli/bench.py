@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from otel_train.bench.matrix import ARGUMENT, ENVIRONMENT, PLACEHOLDER, Cell, cells, check, read_factors
+from otel_train.bench.matrix import ARGUMENT, ENVIRONMENT, PLACEHOLDER, Cell, Factor, cells, check, read_factors
 from otel_train.bench.memory_sweep import FITS, Sweep, Swept, read_sweep, run_sweep
 from otel_train.bench.reading import RunRead, RunReader, choose_metric, is_higher_better
 from otel_train.bench.rounds import STOPPED, Outcome, Plan, Runner, conclude, run_rounds
@@ -85,26 +85,17 @@ def command(
     Each run is recorded as otel-train run would, with no change to the script. The same command typed again goes on
     where it was left. Ctrl-C ends the current run, and shows what is known.
     """
-    if plot is not None and plot.suffix.lower() not in ENDINGS:
-        raise click.ClickException(f"the picture is {plot}; allowed are files that end in {', '.join(ENDINGS)}")
+    if plot is not None:
+        _check_picture(plot)
     is_higher_better(choose_metric(options["metric"], []), options["better"])  # said before the first run
     template = _template(command)
-    factors = [
-        *read_factors(ENVIRONMENT, env), *read_factors(ARGUMENT, arg), *read_factors(PLACEHOLDER, vary)
-    ]  # fmt: skip
-    check(factors, template)
-    if sweep and any(len(factor.values) > 1 for factor in factors):
-        raise BenchError("--sweep varies one size; give --env, --arg and --vary one value each beside it")
-    varied = cells(factors)
-    swept = read_sweep(sweep, template, varied[0].settings) if sweep else None
-    factors += [swept.factor] if swept else []
-    check(factors, template)
+    factors, swept = _varied(template, env, arg, vary, sweep)
     repeat = options["repeat"] or (SWEEP_REPEAT if swept else MATRIX_REPEAT)
-    identity = plan_of(template, factors, repeat)
+    identity = plan_of(template, [*factors, *([swept.factor] if swept else [])], repeat)
     state = BenchState(runs_directory(directory), name or default_name(template, identity["identity"]))
     state.open(identity, fresh, retry_failed)
     plan = Plan(
-        template, varied, repeat, options["seed"], options["metric"], options["better"], options["margin"],
+        template, cells(factors), repeat, options["seed"], options["metric"], options["better"], options["margin"],
         options["timeout"], options["max_time"], early_stop=not options["all_rounds"],
     )  # fmt: skip
     try:
@@ -116,6 +107,30 @@ def command(
         raise SystemExit(128 + signal.SIGINT)
     if all(run.problem is not None for run in outcome.runs):
         raise SystemExit(1)
+
+
+def _check_picture(path: Path) -> None:
+    """Said before the first run, and not after hours of them."""
+    from otel_train.report.plot import new_figure
+
+    if path.suffix.lower() not in ENDINGS:
+        raise click.ClickException(f"the picture is {path}; allowed are files that end in {', '.join(ENDINGS)}")
+    new_figure(1, 1)
+
+
+def _varied(
+    template: list[str], env: tuple[str, ...], arg: tuple[str, ...], vary: tuple[str, ...], sweep: str | None
+) -> tuple[list[Factor], Sweep | None]:
+    """The factors of the matrix; and the sweep, beside which each of them has one value."""
+    factors = [*read_factors(ENVIRONMENT, env), *read_factors(ARGUMENT, arg), *read_factors(PLACEHOLDER, vary)]
+    check(factors, template)
+    if sweep is None:
+        return factors, None
+    if any(len(factor.values) > 1 for factor in factors):
+        raise BenchError("--sweep varies one size; give --env, --arg and --vary one value each beside it")
+    found = read_sweep(sweep, template, cells(factors)[0].settings)
+    check([*factors, found.factor], template)
+    return factors, found
 
 
 def _template(arguments: tuple[str, ...]) -> list[str]:

@@ -16,6 +16,8 @@ from otel_train.report.bench_sweep import sweep_table
 from otel_train.report.terminal import print_plainly
 
 WORDS = {BEST: "best", BEATEN: "worse", EQUAL: "as good", OPEN: "open", UNKNOWN: "-"}
+ENDLESS = 1e6
+"""A ratio that says nothing any more: the upper end of an interval from two runs."""
 AHEAD = "ahead"
 """The best, while that is not clear."""
 STYLES = {BEST: "bold green", BEATEN: "", EQUAL: "green", OPEN: "yellow", UNKNOWN: "red"}
@@ -125,6 +127,8 @@ def _against(judged: Judged) -> tuple[str, str]:
 
 
 def _change(ratio: float) -> str:
+    if ratio > ENDLESS:
+        return "∞"
     percent = (ratio - 1) * 100
     return f"{percent:+,.1f}" if abs(percent) < 1000 else f"{percent:+.2g}"
 

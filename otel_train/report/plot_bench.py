@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = {BEST: "#2ca02c", EQUAL: "#8fce8f", OPEN: "#ff9f0e", BEATEN: "#7f7f7f", UNKNOWN: "#d62728"}
-LEGEND = "dots: runs; bars: the mean of each cell with its 95 % interval"
+LEGEND = "dots: runs; bars: the mean of each cell with its 95 % interval (one that reaches the edge goes on)"
 WIDTH, ROW, MARGINS, SWEEP_HEIGHT = 9.0, 0.38, 1.5, 6.0
 """Inches."""
 
@@ -39,6 +39,7 @@ def _draw_cells(told: Told, path: Path) -> None:
         _draw_cell(axes, place, judged, told)
     axes.set_yticks(range(len(rows)), [judged.cell.label for judged in rows], fontsize="small")
     axes.set_ylim(len(rows) - 0.5, -0.5)
+    _limit(axes, told)
     direction = "right" if outcome.higher_is_better else "left"
     axes.set_xlabel(f"{outcome.metric.name}, {outcome.metric.unit}: further to the {direction} is better")
     axes.grid(axis="x", alpha=0.25)
@@ -46,6 +47,16 @@ def _draw_cells(told: Told, path: Path) -> None:
     figure.suptitle(told.name + note, x=0.01, ha="left", fontsize="medium")
     figure.supxlabel(LEGEND, x=0.01, ha="left", fontsize="x-small", color="dimgray")
     figure.savefig(path, dpi=130)
+
+
+def _limit(axes: "Axes", told: Told) -> None:
+    """Intervals of two runs would leave no room for the runs: they go on beyond the edge."""
+    metric = told.outcome.metric
+    values = [value for run in told.outcome.runs if (value := run.value(metric)) is not None]
+    if values:
+        left, right = axes.get_xlim()
+        room = max(max(values) - min(values), 0.05 * abs(max(values)))
+        axes.set_xlim(max(left, min(values) - room), min(right, max(values) + room))
 
 
 def _draw_cell(axes: "Axes", place: int, judged: Judged, told: Told) -> None:
