@@ -80,6 +80,8 @@ def test_a_factor_that_goes_nowhere():
     """A placeholder must be in the command, and a name has one place."""
     with pytest.raises(BenchError, match=r"there is no \{x\} in the command"):
         check(read_factors(PLACEHOLDER, ["x=1,2"]), ["train.py"])
+    with pytest.raises(BenchError, match="OTEL_TRAIN_DIR is what a benchmark finds its runs by"):
+        check(read_factors(ENVIRONMENT, ["OTEL_TRAIN_DIR=a,b"]), ["train.py"])
     twice = read_factors(PLACEHOLDER, ["x=1"]) + read_factors(ARGUMENT, ["x=1"])
     with pytest.raises(BenchError, match="varied in two ways"):
         check(twice, ["{x}"])
@@ -290,6 +292,20 @@ def test_state_is_found_again(tmp_path):
     other.close()
     with pytest.raises(BenchError, match="--fresh"):
         BenchState(tmp_path, "b").open(plan_of(["sleep", "2"], [], 3))
+
+
+@pytest.mark.parametrize("content", ["", "{}", "nonsense\n", '{"identity": "IT"}\n{"cell": []}\n'])
+def test_a_state_that_cannot_be_read(tmp_path, content):
+    """What to type; and with that it begins anew, with the old one kept."""
+    plan = plan_of(["sleep", "1"], [], 3)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "state.jsonl").write_text(content.replace("IT", plan["identity"]))
+    state = BenchState(tmp_path, "b")
+    with pytest.raises(BenchError, match=r"cannot be read .* Begin anew with --fresh"):
+        state.open(plan)
+    state.open(plan, fresh=True)
+    assert ([], True) == (state.records, (tmp_path / "b" / "state.1.jsonl").exists())
+    state.close()
 
 
 def test_steps_that_are_skipped(tmp_path):

@@ -98,10 +98,15 @@ EXAMPLES = {
 }
 
 
+OWN = ("OTEL_TRAIN_DIR", "OTEL_TRAIN_RUN_ID")
+
+
 def check(factors: Sequence[Factor], template: Sequence[str]) -> None:
     """Raises ``BenchError`` where a name is given twice, or a ``{name}`` to be filled is not in the command."""
     names = [factor.name for factor in factors]
     for factor in factors:
+        if factor.kind == ENVIRONMENT and factor.name in OWN:
+            raise BenchError(f"{factor.name} is what a benchmark finds its runs by; it cannot be varied")
         if names.count(factor.name) > 1:
             raise BenchError(f"{factor.name} is varied in two ways; one of --env, --arg and --vary is enough")
         placeholder = f"{{{factor.name}}}"

@@ -63,14 +63,17 @@ class BenchState:
         if not path.exists():
             self._append(plan)
             return
-        first, *lines = _whole_lines(path)
+        try:
+            first, *lines = _whole_lines(path)
+            known = [_record(line) for line in lines]
+        except (ValueError, TypeError, KeyError) as error:
+            raise BenchError(f"{path} cannot be read ({error}). Begin anew with --fresh") from error
         if first.get("identity") != plan["identity"]:
             raise BenchError(
                 f"{self.folder} holds a benchmark of another command, matrix or script. Choose another --name, or "
                 "begin anew with --fresh"
             )
         self.repeats_first = first.get("repeat")
-        known = [_record(line) for line in lines]
         self.records = [each for each in known if each.status == DONE or not retry_failed]
 
     def close(self) -> None:
@@ -116,7 +119,7 @@ def _whole_lines(path: Path) -> list[dict[str, Any]]:
     content = path.read_text()
     lines = [json.loads(line) for line in content[: content.rfind("\n") + 1].splitlines()]
     if not lines:
-        raise BenchError(f"{path} is empty. Begin anew with --fresh")
+        raise ValueError("it is empty")
     if not content.endswith("\n"):
         path.write_text(content[: content.rfind("\n") + 1])
     return lines
