@@ -8,6 +8,7 @@
     ├── StackError            the local stack cannot be brought up: what is missing, and what to do
     ├── BenchError            a benchmark cannot be run as asked: what is wrong in its matrix
     ├── UnknownMeasure        no measure has that name: which come near
+    ├── ComparisonError       two runs cannot be compared, or a file of baselines cannot be used
     └── RunLogError           a run on disk cannot be read
         ├── UnknownFormat     written by another version of the format
         └── RunNotFound       no such run, or an ambiguous prefix
@@ -38,6 +39,10 @@ class BenchError(OtelTrainError, ValueError):
 
 class UnknownMeasure(OtelTrainError, LookupError):
     """No measure of the catalogue has that name."""
+
+
+class ComparisonError(OtelTrainError):
+    """Two runs cannot be compared as they are, or a file of baselines cannot be read or has no such name."""
 
 
 class RunLogError(OtelTrainError):

@@ -11,6 +11,7 @@ as a t-test does (T. Kalibera, R. Jones, "Rigorous benchmarking in reasonable ti
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -79,8 +80,8 @@ def difference(
     side and without it the interval says only what the steps within the two runs can: that it does not hold for
     another repetition. Nothing is drawn: the same numbers give the same interval.
     """
-    sides = tuple(tuple(estimate(run, statistic) for run in _runs(side)) for side in (first, second))
-    return difference_of(*sides, confidence, between)
+    before, after = ([estimate(run, statistic) for run in _runs(side)] for side in (first, second))
+    return difference_of(before, after, confidence, between)
 
 
 def difference_of(
@@ -170,7 +171,7 @@ def block_length(values: Series) -> int:
     slope = 2 * float((weights * lags) @ alike[lags])
     if not spectrum > 0:
         return 1
-    length = (2 * slope**2 / (4 / 3 * spectrum**2)) ** (1 / 3) * count ** (1 / 3)
+    length: float = (2 * slope**2 / (4 / 3 * spectrum**2)) ** (1 / 3) * count ** (1 / 3)
     return max(1, min(math.ceil(length), count // 4))
 
 
@@ -215,11 +216,11 @@ def _satterthwaite(variances: list[float], freedoms: list[float]) -> float:
     return max(sum(variances) ** 2 / below, 1.0) if below else math.inf
 
 
+@cache
 def t_quantile(freedom: float, confidence: float) -> float:
-    """Student's t: between minus it and it lies a ``confidence`` of chances. By quadrature, to five digits."""
-    if freedom > 10_000:
-        freedom = 10_000
-    angles = np.linspace(0.0, math.pi / 2, 200_001)
+    """Student's t: between minus it and it lies a ``confidence`` of chances. By quadrature, to four digits."""
+    freedom = min(freedom, 10_000.0)
+    angles = np.linspace(0.0, math.pi / 2, 20_001)
     density = np.cos(angles) ** (freedom - 1)
     mass = np.concatenate(([0.0], np.cumsum((density[1:] + density[:-1]) / 2)))
     angle = float(np.interp(confidence, mass / mass[-1], angles))

@@ -72,7 +72,8 @@ def merged_steady(ranks: Sequence[Steady]) -> Steady:
     aligned = [rank.chosen(_positions(rank.steps, shared)) for rank in ranks]
     known = dict.fromkeys(name for rank in aligned for name in rank.phases_s)
     nothing = np.zeros(len(shared))
-    left_out = {reason: max(each.left_out.get(reason, 0) for each in ranks) for each in ranks for reason in each.left_out}
+    reasons = dict.fromkeys(reason for each in ranks for reason in each.left_out)
+    left_out = {reason: max(each.left_out.get(reason, 0) for each in ranks) for reason in reasons}
     lacking = max(rank.count for rank in ranks) - len(shared)
     return Steady(
         shared,
@@ -138,8 +139,8 @@ def warm_up_of(durations_s: Column) -> int:
     backwards = medians[::-1] - medians.mean()
     counts = np.arange(1, batches + 1)
     squares = np.cumsum(backwards**2) - np.cumsum(backwards) ** 2 / counts
-    errors = (squares / counts**2)[::-1][: most + 1]
-    return max(least, int(errors.argmin()) * BATCH)
+    errors: Column = (squares / counts**2)[::-1][: most + 1]
+    return max(least, int(np.argmin(errors)) * BATCH)
 
 
 def _rare(log: RankLog, read: Iterable[Records]) -> dict[str, list[tuple[int, int]]]:

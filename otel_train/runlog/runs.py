@@ -1,5 +1,7 @@
 """The runs in a directory: finding one by id, prefix, path or age, with all its ranks."""
 
+import fnmatch
+import glob
 import os
 import socket
 from collections.abc import Iterator
@@ -80,6 +82,20 @@ def find_run(directory: Path, wanted: str | None) -> Run:
     some = ", ".join(run.id for run in (matching or runs)[:5])
     what = "more than one run starts" if matching else f"no run in {directory} starts"
     raise RunNotFound(f"{what} with {wanted!r}. There is: {some}. See: otel-train ls")
+
+
+def find_runs(directory: Path, pattern: str) -> list[Run]:
+    """The runs whose id, or whose path where the pattern has a slash, is like a pattern with ``*``, the oldest first.
+
+    Raises ``RunNotFound`` where there is none.
+    """
+    if os.sep in pattern:
+        found = [run for run in map(Run, map(Path, glob.glob(pattern))) if run.rank_paths]
+    else:
+        found = [run for run in runs_in(directory) if fnmatch.fnmatchcase(run.id, pattern)]
+    if not found:
+        raise RunNotFound(f"no run is like {pattern!r}. See: otel-train ls")
+    return sorted(found, key=lambda run: (run.started_unix_ns, run.id))
 
 
 def _run_at(path: Path) -> Run:

@@ -1,0 +1,107 @@
+"""How often ``otel-train compare`` takes equal runs for different ones, and how often it finds 5 % in one phase.
+
+    python benchmarks/regression_runs.py DIR char_gpt && python benchmarks/regression_runs.py DIR digits
+    python benchmarks/regression_study.py DIR
+
+Pairs of runs: each two of the ``same`` ones, and each of these with each that has more work in a phase. Sides of three
+runs: drawn from the same runs, none of them on both sides. The first table is what verdicts on the step alone would be.
+"""
+
+import argparse
+import itertools
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from regression_runs import ARGUMENTS, KINDS
+
+from otel_train.derive.comparison import Comparison, compare
+from otel_train.derive.difference import FASTER, MEAN, MEDIAN, NO_DIFFERENCE, SLOWER, TOO_LITTLE, difference_of
+from otel_train.derive.fingerprint import Fingerprint, fingerprint
+from otel_train.runlog.runs import Run
+
+SAME = KINDS[0]
+DRAWN = 210
+Side = Sequence[Fingerprint]
+Runs = dict[str, list[Fingerprint]]
+
+
+def read(directory: Path) -> Runs:
+    """The fingerprints of an example's runs, by kind."""
+    runs: Runs = {kind: [] for kind in KINDS}
+    for path in sorted(directory.glob("*-*/")):
+        runs[path.name.rpartition("-")[0]].append(fingerprint(Run(path)))
+    return runs
+
+
+def pairs(runs: Runs, kind: str) -> list[tuple[Side, Side]]:
+    """One run a side."""
+    same = [[run] for run in runs[SAME]]
+    if kind == SAME:
+        return list(itertools.combinations(same, 2))
+    return [(before, [after]) for before in same for after in runs[kind]]
+
+
+def triples(runs: Runs, kind: str) -> list[tuple[Side, Side]]:
+    """Three runs a side, drawn."""
+    generator, found = np.random.default_rng(1), []
+    for _ in range(DRAWN):
+        order = generator.permutation(len(runs[SAME]))
+        after = [runs[SAME][at] for at in order[3:6]]
+        if kind != SAME:
+            after = [runs[kind][at] for at in generator.permutation(len(runs[kind]))[:3]]
+        found.append(([runs[SAME][at] for at in order[:3]], after))
+    return found
+
+
+def told(comparisons: Iterable[Comparison], kind: str) -> str:
+    """The cells of a row: verdicts, and how often slower with the right phase."""
+    found = list(comparisons)
+    verdicts = Counter(each.verdict for each in found)
+    right = [each for each in found if each.verdict == SLOWER and each.phases[0].name == kind]
+    shares = [verdicts[name] / len(found) for name in (SLOWER, FASTER, NO_DIFFERENCE, TOO_LITTLE)]
+    cells = [f"{len(found)}", *(f"{share:.1%}" for share in shares)]
+    return " | ".join([*cells, "" if kind == SAME else f"{len(right) / len(found):.1%}"])
+
+
+def by_the_step(runs: Runs) -> None:
+    """What verdicts on the median or mean step would be, with intervals that know neighbours but not repetitions."""
+    for statistic in (MEDIAN, MEAN):
+        values = [np.log(run.estimates[statistic].value) for run in runs[SAME]]
+        row = [f"{np.std(values, ddof=1):.1%}"]
+        for kind in KINDS:
+            found = [difference_of([a.estimates[statistic]], [b.estimates[statistic]]).verdict
+                     for (a,), (b,) in pairs(runs, kind)]  # fmt: skip
+            wrong = (SLOWER, FASTER) if kind == SAME else (SLOWER,)
+            row.append(f"{np.mean([verdict in wrong for verdict in found]):.1%}")
+        print(f"| {statistic} | {' | '.join(row)} |")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=Path)
+    arguments = parser.parse_args()
+    for example in ARGUMENTS:
+        runs = read(arguments.directory / example)
+        if min(map(len, runs.values())) < 3 or len(runs[SAME]) < 6:
+            print(f"{example}: too few runs", file=sys.stderr)
+            continue
+        steps = int(np.median([run.steps for run in runs[SAME]]))
+        counts = ", ".join(f"{len(each)} {kind}" for kind, each in runs.items())
+        print(f"\n{example}: {counts}; {steps} steady steps each\n")
+        print("| by the step alone | runs differ by | false alarms | slower: data_wait | forward | optimizer |")
+        print("|---|---:|---:|---:|---:|---:|")
+        by_the_step(runs)
+        print("\n| compare | more work in | pairs | slower | faster | no difference | too little data | right phase |")
+        print("|---|---|---:|---:|---:|---:|---:|---:|")
+        for name, sides in (("1 and 1 run", pairs), ("3 and 3 runs", triples)):
+            for kind in KINDS:
+                found = [compare(before, after) for before, after in sides(runs, kind)]
+                print(f"| {name} | {'nothing' if kind == SAME else kind} | {told(found, kind)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

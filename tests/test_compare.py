@@ -1,0 +1,190 @@
+"""Comparing runs: what is shown, what is not, and what else changed."""
+
+import itertools
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from compared_runs import HARDWARE, write_run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from log_builder import MS, LogBuilder
+
+from otel_train.derive.comparison import compare, keeps
+from otel_train.derive.fingerprint import Fingerprint, fingerprint, phase_times
+from otel_train.derive.phase_change import pace_of
+from otel_train.errors import ComparisonError
+from otel_train.runlog.runs import Run
+
+
+def run(directory, run_id, seed, **options):
+    return fingerprint(Run(write_run(directory, run_id, seed, **options)))
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("first"), "first", 1)
+
+
+@pytest.mark.parametrize("phase", ["data_wait", "forward", "optimizer"])
+@pytest.mark.parametrize("pace", [1.0, 1.1])
+def test_a_phase_that_takes_5_percent_of_a_step_more_is_named(tmp_path, first, phase, pace):
+    """Also where the machine is slower by a tenth, which is no phase's own doing."""
+    found = compare([first], [run(tmp_path, "second", 2, pace=pace, **{phase: 0.5})])
+    assert ("slower", phase) == (found.verdict, found.phases[0].name)
+    assert 0.035 < found.change < 0.065
+    assert [phase] == [each.name for each in found.phases if each.verdict == "slower"]
+
+
+def test_a_phase_that_takes_less_is_named_too(tmp_path, first):
+    """Faster, and by how much of a step."""
+    found = compare([first], [run(tmp_path, "second", 2, optimizer=-0.6)])
+    assert ("faster", "optimizer", True) == (found.verdict, found.phases[0].name, -0.08 < found.change < -0.04)
+
+
+def test_equal_runs_do_not_differ(tmp_path, first):
+    """Ten repetitions: none is slower or faster."""
+    others = [run(tmp_path, f"r{seed}", seed) for seed in range(10, 20)]
+    assert {"no difference shown"} == {compare([first], [other]).verdict for other in others}
+
+
+def test_a_slower_machine_is_not_slower_code(tmp_path, first):
+    """All phases alike: with one run a side nothing says whose doing it is, and that is said."""
+    found = compare([first], [run(tmp_path, "second", 2, pace=1.2)])
+    assert ("too little data", True) == (found.verdict, found.sentence.startswith("all phases change alike, by +"))
+    assert pytest.approx(0.2, abs=0.02) == found.pace
+
+
+def test_phases_do_not_become_slower_because_others_became_faster(tmp_path, first):
+    """Forward and backward compiled: they are faster, and the optimizer is as it was."""
+    found = compare([first], [run(tmp_path, "second", 2, varies=0.02, forward=-1.5, backward=-2.5)])
+    first = replace(first, quantiles_s={**first.quantiles_s, "p75": first.quantiles_s["p5"] * 1.02})
+    quiet = compare([first], [run(tmp_path, "third", 2, varies=0.02, forward=-1.5, backward=-2.5)])
+    assert "slower" not in {found.verdict, *(phase.verdict for phase in found.phases)}
+    assert "faster" == quiet.verdict
+    assert {"forward", "backward"} == {phase.name for phase in quiet.phases if phase.verdict == "faster"}
+
+
+def test_a_loader_that_stalls_now_and_then_is_seen_in_the_mean(tmp_path):
+    """Each eighth step waits 16 ms: the undisturbed wait is as ever, the mean is not."""
+    sides = []
+    for name, stall_ms in (("before", 0), ("after", 16)):
+        builder, generator = LogBuilder(tmp_path, name), np.random.default_rng(4)
+        for number in range(400):
+            waits = stall_ms * MS if number % 8 == 0 else 0
+            work = int(10 * MS * (1 + abs(generator.normal(0, 0.01))))
+            builder.step(number, waits + work, [("data_wait", 0, waits), ("forward", waits, work)])
+        sides.append([fingerprint(Run(tmp_path / name))])
+    found = compare(*sides)
+    assert ("slower", "data_wait") == (found.verdict, found.phases[0].name)
+    assert pytest.approx(0.2, abs=0.02) == found.change
+
+
+def test_several_runs_a_side_tell_a_slower_machine_from_slower_code(tmp_path):
+    """Slower by 10 % in every one of four repetitions, which differ by 1 % among themselves, is slower."""
+    sides = [
+        [run(tmp_path, f"{name}-{seed}", seed, pace=pace * (1 + seed / 200), varies=0.0) for seed in range(4)]
+        for name, pace in (("a", 1.0), ("b", 1.1))
+    ]
+    found = compare(*sides)
+    assert "slower" == found.verdict
+    assert pytest.approx(0.1, abs=0.02) == found.change
+    assert found.median.low > 0.05
+
+
+def test_contributions_add_up_to_the_difference_exactly(tmp_path, first):
+    """Of the means, ``other`` included; and the parts that they explain, to one."""
+    found = compare([first], [run(tmp_path, "second", 2, pace=1.07, forward=1.0)])
+    means = [side[0].estimates["mean"].value for side in (found.first, found.second)]
+    assert pytest.approx(means[1] - means[0], abs=1e-15) == sum(each.after_s - each.before_s for each in found.phases)
+    assert pytest.approx(1) == sum(each.explained for each in found.phases)
+    assert {"data_wait", "forward", "backward", "optimizer", "other"} == {each.name for each in found.phases}
+
+
+@given(
+    st.lists(st.floats(1e-6, 10), min_size=2, max_size=7),
+    st.floats(0.2, 5),
+)
+def test_the_pace_is_what_all_phases_share(times, factor):
+    """Whatever their times: all slower by one factor is that factor."""
+    before = np.array(times)
+    assert pytest.approx(np.log(factor)) == pace_of(before, before * factor)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.lists(st.floats(0, 1), min_size=4, max_size=4), min_size=1, max_size=80))
+def test_means_of_phases_are_means(steps):
+    """And stretches are parts of the run, none of them empty."""
+    columns = np.array(steps).T
+    for column in columns:
+        own = phase_times(column)
+        assert pytest.approx(column.mean()) == own.times_s["mean"]
+        assert own.times_s["undisturbed"] <= column.max()
+        assert all(
+            len(parts) == (1 if len(column) < 20 else min(10, len(column) // 5)) for parts in own.stretches_s.values()
+        )
+
+
+def test_other_hardware_is_refused_unless_asked_for(tmp_path, first):
+    """The error says what differs; a host's name and a GPU's identity are no hardware."""
+    other = run(tmp_path, "second", 2, hardware={**HARDWARE, "cpu": {"model": "Another", "count": 8}})
+    with pytest.raises(ComparisonError, match=r"cpu: 8 x A CPU; 8 x Another.*--across-hardware"):
+        compare([first], [other])
+    changes = {(change.part, change.name) for change in compare([first], [other], across_hardware=True).changes}
+    assert ("hardware", "cpu") in changes
+
+
+def test_what_else_changed_is_told(tmp_path, first):
+    """Versions, commit, settings, and the work a step does, which comes first: with it times do not compare."""
+    other = run(tmp_path, "second", 2)
+    facts = {**other.facts, "software": {"torch": "2.10.0"}, "git": {"commit": "def", "dirty": "True"}}
+    other = replace(other, facts=facts, samples_a_step=32.0, resources={"process.memory.usage": 2e9})
+    found = compare([replace(first, resources={"process.memory.usage": 1e9})], [other])
+    told = [(change.part, change.name, change.before, change.after) for change in found.changes]
+    assert ("work", "samples a step", 16.0, 32.0) == told[0]
+    assert {
+        ("software", "torch", "2.9.0", "2.10.0"), ("git", "commit", "abc", "def"), ("git", "dirty", None, "True"),
+        ("resources", "process.memory.usage", 1e9, 2e9),
+    } <= set(told)  # fmt: skip
+
+
+@pytest.mark.parametrize("steps", [0, 1, 10, 24])
+def test_short_runs_are_too_little_data(tmp_path, first, steps):
+    """On either side, without an error."""
+    short = run(tmp_path, "short", 2, steps=steps)
+    for sides in itertools.permutations(([first], [short])):
+        assert "too little data" == compare(*sides).verdict
+
+
+def test_a_run_without_phases_is_compared_as_a_whole(tmp_path):
+    """One run a side cannot tell; several can."""
+    sides = []
+    for side, factor in (("a", 1.0), ("b", 1.2)):
+        for number in range(3):
+            builder, generator = LogBuilder(tmp_path, f"{side}{number}"), np.random.default_rng(number)
+            for step in range(100):
+                builder.step(step, int(10 * MS * factor * generator.normal(1, 0.01)))
+        sides.append([fingerprint(Run(tmp_path / f"{side}{number}")) for number in range(3)])
+    assert "too little data" == compare(sides[0][:1], sides[1][:1]).verdict
+    assert "slower" == compare(*sides).verdict
+
+
+def test_a_fingerprint_is_small_and_comes_back(tmp_path, first):
+    """As JSON it is at most 6 KB, and what comes back compares as the run did."""
+    content = json.dumps(first.to_json(), allow_nan=False)
+    assert len(content) < 6000
+    again = Fingerprint.from_json(json.loads(content))
+    other = run(tmp_path, "second", 2, forward=0.5)
+    found, kept = compare([first], [other]), compare([again], [other])
+    assert found.verdict == kept.verdict
+    assert pytest.approx(found.change, abs=1e-4) == kept.change
+
+
+@pytest.mark.parametrize(
+    ("more", "limit", "kept"), [(0.0, 0.05, True), (1.5, 0.05, False), (1.5, 0.3, True), (0.0, 0.01, None)]
+)
+def test_a_limit_is_kept_passed_or_cannot_be_told(tmp_path, first, more, limit, kept):
+    """A limit below what would be seen cannot be told; one is passed when slower is shown and the estimate is above."""
+    found = compare([first], [run(tmp_path, "second", 2, forward=more)])
+    assert kept is keeps(found, limit)[0]
