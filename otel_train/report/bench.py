@@ -150,6 +150,8 @@ def _ending(told: Told) -> str:
 
 def _verdict(told: Told) -> list[str]:
     found = told.outcome.judgement
+    if told.swept is not None and not found.cells:
+        return []  # that nothing fits is told with the sizes
     if found.best is None:
         known = any(each.mean for each in found.cells)
         return ["No ratios: the measure is not positive everywhere." if known else "No run has the measure."]
