@@ -130,7 +130,7 @@ def _change(ratio: float) -> str:
     if ratio > ENDLESS:
         return "∞"
     percent = (ratio - 1) * 100
-    return f"{percent:+,.1f}" if abs(percent) < 1000 else f"{percent:+.2g}"
+    return f"{percent:+,.1f}" if abs(percent) < 1000 else f"{percent:+,.0f}"
 
 
 def conclusion(told: Told) -> list[str]:
