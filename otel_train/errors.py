@@ -6,6 +6,7 @@
     ├── SettingsError         a setting is wrong: what was got, what is allowed, what to type
     ├── AlreadyInitialized    init() a second time, with other settings
     ├── StackError            the local stack cannot be brought up: what is missing, and what to do
+    ├── BenchError            a benchmark cannot be run as asked: what is wrong in its matrix
     ├── UnknownMeasure        no measure has that name: which come near
     ├── RequirementError      a file of requirements is wrong: where, what was got, what is allowed
     ├── GoalError             a goal to project to that is none: what is allowed
@@ -32,6 +33,10 @@ class AlreadyInitialized(OtelTrainError, RuntimeError):
 
 class StackError(OtelTrainError):
     """The local stack, or a part of it, cannot be had."""
+
+
+class BenchError(OtelTrainError, ValueError):
+    """A benchmark cannot be run as asked."""
 
 
 class UnknownMeasure(OtelTrainError, LookupError):

@@ -69,6 +69,9 @@ FORBIDDEN = [
         ("sinks", "export", "hooks", "samplers", "session", "recorder", "report", "cli", "live", "alerts", "settings"),
     ),
     ("report/", ("sinks", "export", "hooks", "samplers", "session", "recorder", "cli")),
+    ("bench/", ("sinks", "export", "hooks", "session", "recorder", "report", "cli", "live")),
+    ("bench/matrix", ("runlog", "samplers", "derive", "bench")),
+    ("bench/judging", ("runlog", "samplers", "bench.running", "bench.state", "bench.reading")),
     ("recorder", ("derive", "sinks", "export", "report", "cli", "session")),
 ]
 

@@ -60,7 +60,7 @@ def command(module: str | None, arguments: tuple[str, ...], **options: Any) -> N
             "otel-train there with pip (a folder on PYTHONPATH is not enough), or write "
             "otel_train.init(instrument=True) into the script."
         )
-    line = _command_line(module, arguments)
+    line = command_line(module, arguments)
     sys.stdout.flush()
     sys.stderr.flush()
     try:
@@ -69,7 +69,8 @@ def command(module: str | None, arguments: tuple[str, ...], **options: Any) -> N
         raise click.ClickException(f"{line[0]} cannot be run: {error.strerror}") from error
 
 
-def _command_line(module: str | None, arguments: tuple[str, ...]) -> list[str]:
+def command_line(module: str | None, arguments: tuple[str, ...]) -> list[str]:
+    """What is to be executed for a script, a module or a command. Raises ``click.UsageError`` where it is none."""
     if module is not None:
         return [sys.executable, "-m", module, *arguments]
     if not arguments:

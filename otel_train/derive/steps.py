@@ -127,8 +127,8 @@ class StepScan:
         return int(self.starts_ns[0]), int((self.starts_ns + self.durations_ns).max())
 
 
-def scan_steps(log: RankLog) -> StepScan:
-    """Read the steps of a rank. Raises ``UnknownFormat``."""
+def scan_steps(log: RankLog, skipped: int = 0) -> StepScan:
+    """Read the steps of a rank, without the first ``skipped`` training steps. Raises ``UnknownFormat``."""
     scan = StepScan(log.rank, log.anchor, log.names("phase"))
     reader = log.steps
     oldest, end = reader.bounds()
@@ -141,6 +141,7 @@ def scan_steps(log: RankLog) -> StepScan:
             scan.evaluation_steps += int(np.count_nonzero(evaluation))
             scan.evaluation_ns += int(records["duration_ns"][evaluation].sum())
             records = records[~evaluation]
+        records, skipped = records[skipped:], max(skipped - len(records), 0)
         if len(records):
             _add_training_steps(scan, columns, records)
             course.add(records)

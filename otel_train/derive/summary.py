@@ -160,14 +160,17 @@ def overall_state(states: Iterable[str]) -> str:
     return min(states, key=TELLING.index)
 
 
-def summarize_run(run: Run) -> RunSummary:
-    """Read a run. Raises ``RunLogError`` when it holds no rank, ``UnknownFormat``."""
+def summarize_run(run: Run, skipped: int = 0) -> RunSummary:
+    """Read a run, without the first ``skipped`` training steps of each rank.
+
+    Raises ``RunLogError`` when it holds no rank, ``UnknownFormat``.
+    """
     logs = run.ranks()
-    scans = [scan_rank(log) for log in logs]
+    scans = [scan_rank(log, skipped) for log in logs]
     changed = [changes(scan) for scan in scans]
     ranks = tuple(summarize([scan], [found]) for scan, found in zip(scans, changed, strict=True))
     identities = {scan.rank: scan.identity for scan in scans}
-    waiting = imbalance(logs, [scan.steps.warmed_up for scan in scans])
+    waiting = imbalance(logs, [skipped + scan.steps.warmed_up for scan in scans])
     return RunSummary(
         run.id,
         str(run.path),

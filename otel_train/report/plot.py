@@ -15,6 +15,7 @@ from otel_train.report.panels import PANELS, Panel, fits, which_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 PHASE_COLOURS = {
     "data_wait": "#d62728", "forward": "#1f77b4", "backward": "#17447a", "optimizer": "#2ca02c",
@@ -41,20 +42,14 @@ class Drawn:
 
 def draw(drawn: Sequence[Drawn], title: str, path: Path) -> None:
     """Write the picture; its format is the path's ending: ``.png``, ``.svg``, ``.pdf``. Raises ``OtelTrainError``."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MultipleLocator
-    except ImportError as error:
-        message = f"a picture needs matplotlib ({error}). Type: pip install 'otel-train[plot]'"
-        raise OtelTrainError(message) from error
     left_out = len(drawn) - MOST_LINES
     drawn = drawn[:MOST_LINES]
     shown = [panel for panel in PANELS if _is_sampled(panel, drawn)]
     panels: list[Callable[[Axes], None]] = [partial(_throughput, drawn=drawn), partial(_steps, drawn=drawn)]
     panels += [partial(_resources, drawn=drawn, panel=panel) for panel in shown]
-    figure = Figure(figsize=(INCHES, PANEL_INCHES * len(panels) + 0.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(INCHES, PANEL_INCHES * len(panels) + 0.8)
+    from matplotlib.ticker import MultipleLocator
+
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     last_s = max(float(each.timeline.edges_s[-1]) for each in drawn)
     unit, divisor = _time_unit(last_s)
@@ -74,6 +69,19 @@ def draw(drawn: Sequence[Drawn], title: str, path: Path) -> None:
     figure.suptitle(title + note, x=0.01, ha="left", fontsize="medium")
     figure.supxlabel(LEGEND, x=0.01, ha="left", fontsize="x-small", color="dimgray")
     figure.savefig(path, dpi=130)
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure of so many inches, with no window behind it. Raises ``OtelTrainError`` without matplotlib."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        message = f"a picture needs matplotlib ({error}). Type: pip install 'otel-train[plot]'"
+        raise OtelTrainError(message) from error
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _is_sampled(panel: Panel, drawn: Sequence[Drawn]) -> bool:
