@@ -6,6 +6,7 @@
     ├── SettingsError         a setting is wrong: what was got, what is allowed, what to type
     ├── AlreadyInitialized    init() a second time, with other settings
     ├── StackError            the local stack cannot be brought up: what is missing, and what to do
+    ├── TuningError           nothing could be measured: a loader, a command or a job that fails, hangs or has nothing
     ├── UnknownMeasure        no measure has that name: which come near
     └── RunLogError           a run on disk cannot be read
         ├── UnknownFormat     written by another version of the format
@@ -29,6 +30,10 @@ class AlreadyInitialized(OtelTrainError, RuntimeError):
 
 class StackError(OtelTrainError):
     """The local stack, or a part of it, cannot be had."""
+
+
+class TuningError(OtelTrainError):
+    """What was to be tuned could not be measured, or a run is being recorded."""
 
 
 class UnknownMeasure(OtelTrainError, LookupError):
