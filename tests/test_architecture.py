@@ -59,6 +59,7 @@ FORBIDDEN = [
     ("alerts/", ("sinks", "export", "hooks", "samplers", "session", "recorder", "report", "cli")),
     ("export/", ("hooks", "samplers", "session", "recorder", "report", "cli")),
     ("profiles/", ("sinks", "export", "hooks", "samplers", "session", "recorder", "report", "cli", "live")),
+    ("tuning/", ("sinks", "export", "session", "cli", "live")),
     ("report/", ("sinks", "export", "hooks", "samplers", "session", "recorder", "cli")),
     ("recorder", ("derive", "sinks", "export", "report", "cli", "session")),
 ]

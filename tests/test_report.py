@@ -118,7 +118,7 @@ MEASURES = {
 }  # fmt: skip
 RUN_KEYS = {
     "schema_version", "run_id", "path", "state", "service_name", "world_size", "started_unix_s", "bottleneck", "merged",
-    "ranks", "slowest_rank", "hardware", "software", "git",
+    "ranks", "slowest_rank", "advice", "hardware", "software", "git",
 }  # fmt: skip
 
 

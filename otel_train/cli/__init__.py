@@ -7,7 +7,7 @@ import click
 from otel_train.errors import OtelTrainError
 from otel_train.version import __version__
 
-COMMANDS = ("demo", "run", "ls", "report", "profile", "plot", "alerts", "export", "push", "stack", "doctor")
+COMMANDS = ("demo", "run", "ls", "report", "profile", "plot", "tune", "alerts", "export", "push", "stack", "doctor")
 """Each is the module of that name here, with a ``command``. In the order in which a newcomer meets them."""
 
 

@@ -60,7 +60,7 @@ def command(module: str | None, arguments: tuple[str, ...], **options: Any) -> N
             "otel-train there with pip (a folder on PYTHONPATH is not enough), or write "
             "otel_train.init(instrument=True) into the script."
         )
-    line = _command_line(module, arguments)
+    line = command_line(module, arguments)
     sys.stdout.flush()
     sys.stderr.flush()
     try:
@@ -69,11 +69,12 @@ def command(module: str | None, arguments: tuple[str, ...], **options: Any) -> N
         raise click.ClickException(f"{line[0]} cannot be run: {error.strerror}") from error
 
 
-def _command_line(module: str | None, arguments: tuple[str, ...]) -> list[str]:
+def command_line(module: str | None, arguments: tuple[str, ...]) -> list[str]:
+    """What is run for what was typed. Raises ``UsageError`` where it is nothing that can be run."""
     if module is not None:
         return [sys.executable, "-m", module, *arguments]
     if not arguments:
-        raise click.UsageError("what is to be run is missing: otel-train run train.py, -m MODULE, or a command")
+        raise click.UsageError("what is to be run is missing: train.py, -m MODULE, or a command")
     first = arguments[0]
     if first.endswith(".py") or Path(first, "__main__.py").is_file():
         return [sys.executable, *arguments]

@@ -23,6 +23,10 @@ class DataLoading:
     workers: int | None = None
     """Of the loader that fetched last."""
     dataset: str | None = None
+    prefetch: int | None = None
+    pin_memory: bool | None = None
+    batch_size: int | None = None
+    """The loader's settings, as they were last; None where it has none."""
 
     def add(self, event: Event) -> None:
         """Add an event of kind ``data_loader``."""
@@ -34,6 +38,9 @@ class DataLoading:
         self.longest_s = max(self.longest_s, float(told.get(names.LOADER_LONGEST, 0.0)))
         self.workers = told.get(names.LOADER_WORKERS, self.workers)
         self.dataset = told.get(names.LOADER_DATASET, self.dataset)
+        self.prefetch = told.get(names.LOADER_PREFETCH, self.prefetch)
+        self.pin_memory = told.get(names.LOADER_PIN_MEMORY, self.pin_memory)
+        self.batch_size = told.get(names.LOADER_BATCH_SIZE, self.batch_size)
 
     def merge(self, other: "DataLoading") -> None:
         """Add another rank's."""
@@ -44,6 +51,9 @@ class DataLoading:
         self.longest_s = max(self.longest_s, other.longest_s)
         self.workers = self.workers if other.workers is None else other.workers
         self.dataset = self.dataset or other.dataset
+        self.prefetch = self.prefetch or other.prefetch
+        self.pin_memory = other.pin_memory if self.pin_memory is None else self.pin_memory
+        self.batch_size = self.batch_size or other.batch_size
 
     @property
     def fetch_s(self) -> float | None:

@@ -12,6 +12,7 @@ What is left out: fetches that slow each other down otherwise (the bandwidth of 
 workers, losses in the scheduler. So a prediction is to be verified, which ``otel_train.tune`` does.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -60,6 +61,17 @@ def predict(load: Workload, workers: int, prefetch: int = 2) -> Prediction:
     if not load.fetches_s or workers < 0 or prefetch < 1 or load.cpus <= 0:
         raise ValueError(f"nothing to simulate: {load}, {workers} workers, prefetch {prefetch}")
     return _simulate(load, workers, prefetch) if workers else _alone(load)
+
+
+WORKERS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+MORE_THAN_CPUS = 4
+"""Workers a CPU at most: fetches that are blocked most of the time need none of their own."""
+
+
+def worker_counts(cpus: float, most: int | None = None) -> list[int]:
+    """How many workers come into question: up to ``most``, by itself four a CPU."""
+    most = MORE_THAN_CPUS * math.ceil(cpus) if most is None else most
+    return sorted({*(count for count in WORKERS if count <= most), most})
 
 
 def slowdown(demands: list[tuple[float, float]], cpus: float) -> float:

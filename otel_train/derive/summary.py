@@ -10,6 +10,7 @@ from otel_train.derive.bottleneck import Verdict, judge
 from otel_train.derive.data_loading import DataLoading, merged_loading
 from otel_train.derive.event_totals import AlertTotal, CheckpointTotal, ErrorTotal, Profiled, SpanTotal
 from otel_train.derive.gpu import GpuTotals, merged_gpu
+from otel_train.derive.loading_facts import LoadingFacts, loading_facts
 from otel_train.derive.measures import PhaseShare, Rate, Span, Starvation, StepTime
 from otel_train.derive.merge import added, health_total, merged_errors
 from otel_train.derive.phases import PhaseTotal
@@ -94,6 +95,8 @@ class RunSummary:
     """By rank: ``run.json``."""
     merged: Summary
     ranks: tuple[Summary, ...]
+    loading_facts: LoadingFacts | None = None
+    """What advice on the input starts from; None where fetches were not timed."""
 
     @property
     def started_unix_s(self) -> float:
@@ -132,6 +135,7 @@ def summarize_run(run: Run) -> RunSummary:
         {scan.rank: scan.identity for scan in scans},
         ranks[0] if len(ranks) == 1 else summarize(scans),
         ranks,
+        loading_facts(scans),
     )
 
 

@@ -3,7 +3,7 @@
 from rich.console import Console, Group, RenderableType
 
 from otel_train.derive.summary import RunSummary
-from otel_train.report import details, sections
+from otel_train.report import advice, details, sections
 
 WIDEST = 110
 """Wider lines are harder to read."""
@@ -24,6 +24,7 @@ def render(run: RunSummary, console: Console, brief: bool = False) -> Renderable
         sections.throughput(run),
         sections.step_time(run.merged, width - BESIDE_STEP_CURVE if draws else 0),
         sections.phases(run.merged, width - BESIDE_BAR if draws else 0),
+        advice.settings(run),
         sections.ranks(run),
         details.scalars(run.merged, width - BESIDE_SCALAR_CURVE if draws else 0),
     ]

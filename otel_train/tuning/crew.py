@@ -45,7 +45,7 @@ class Crew:
         rates = [total[COUNT] / (total[LAST_NS] - total[BEGAN_NS]) * 1e9 for total in totals if total[COUNT]]
         if not rates:
             raise TuningError(f"{workers} {self.kind} did not one item within {limit_s:.3g} s")
-        return sum(rates)
+        return float(sum(rates))
 
     def _wait(self, crew: list[Any], shared: "Shared", seconds: float, limit_s: float) -> None:
         began = time.perf_counter()

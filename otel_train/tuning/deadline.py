@@ -18,7 +18,7 @@ class Overdue(BaseException):
 def deadline(seconds: float) -> Iterator[None]:
     """Raise ``Overdue`` in this block when it takes longer. What waits in C without looking for signals is not reached.
 
-    Uses SIGALRM, whose handler and timer it puts back, and so works on the main thread alone: elsewhere it does nothing.
+    Uses SIGALRM, whose handler and timer it puts back, and so works on the main thread: elsewhere it does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

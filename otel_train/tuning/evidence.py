@@ -9,8 +9,8 @@ SLOW_WORKER = 1.5
 """A worker whose fetches take so many times what they take without workers is slow by itself, if others are not."""
 
 COMPUTING = 0.3
-"""What computes for less of its time than this is told to wait for a CPU when it wakes up: that is no other load that it
-would share CPUs with, but a part of being blocked."""
+"""What computes for less of its time than this waits for a CPU when it wakes up: that is a part of being blocked, no
+load of others that it would share CPUs with."""
 
 MOST_OTHERS = 2.0
 """More load of others than so many times the CPUs is not believed."""

@@ -59,7 +59,7 @@ class Measured:
 
     @property
     def capacity(self) -> float:
-        """Batches a second that the workers can keep up: each has to give its share, so the slowest one's median counts.
+        """Batches a second that the workers can keep up: each gives its share, so the slowest one's median counts.
 
         The batches that were ready before the first was taken hide it from a short measurement. Infinite if not known.
         """

@@ -78,7 +78,8 @@ class LoaderTuning:
 def restored(content: dict[str, Any]) -> LoaderTuning:
     """An outcome from its JSON. Raises ``KeyError`` and ``TypeError`` for what is none."""
     reads = content["reads"]
-    told = Reads(**{name: tuple(of) if isinstance(of, list) else of for name, of in reads.items()}) if reads else None
+    kept: dict[str, Any] = {name: tuple(of) if isinstance(of, list) else of for name, of in (reads or {}).items()}
+    told = Reads(**kept) if reads else None
     tried = tuple(Tried(**each) for each in content["tried"])
     changed = {"reads": told, "tried": tried, "evidence": tuple(content["evidence"]), "remembered": True}
     return LoaderTuning(**{**content, **changed})

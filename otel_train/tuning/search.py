@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from otel_train.derive.input_queue import Workload, predict
+from otel_train.derive.input_queue import Workload, predict, worker_counts
 from otel_train.errors import TuningError
 from otel_train.tuning.evidence import workload
 from otel_train.tuning.measuring import Measured
@@ -81,6 +81,8 @@ class Search:
     allowed: Callable[[Setting, Measured, Measured | None], str | None] = lambda setting, alone, probe: None
     """Why a setting is left out, given what was seen without workers and with few; None where it is not."""
     clock: Callable[[], float] = time.perf_counter
+    each_s: float | None = None
+    """How long a measurement takes, where the budget does not say."""
     trials: dict[Setting, Trial] = field(default_factory=dict)
     left_out: dict[Setting, str] = field(default_factory=dict)
     load: Workload | None = None
@@ -115,7 +117,7 @@ class Search:
     @property
     def seconds(self) -> float:
         """How long one measurement takes."""
-        return min(max(self.budget_s / MOST_PARTS, SHORTEST_S), LONGEST_S)
+        return self.each_s or min(max(self.budget_s / MOST_PARTS, SHORTEST_S), LONGEST_S)
 
     @property
     def left_s(self) -> float:
@@ -157,7 +159,7 @@ class Search:
         return predict(load, setting.workers, max(setting.prefetch, 1)).batches_per_s
 
     def _favourites(self) -> list[Setting]:
-        """Those not measured yet of: the cheapest among the best, one step up and down from it, and the best themselves.
+        """Of the cheapest of the best, one step up and down from it, and the best themselves, those not measured yet.
 
         What has been measured stands for itself: one of the best that is expected to be slower than that is none.
         """
@@ -215,14 +217,8 @@ def _neighbours(setting: Setting, settings: Sequence[Setting]) -> list[Setting]:
     return [*same[max(at - 1, 0) : at], *same[at + 1 : at + 2]]
 
 
-WORKERS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-MORE_THAN_CPUS = 4
-"""Workers a CPU at most: those that are blocked most of the time need none."""
-
-
 def grid(cpus: float, most: int | None, prefetch: Sequence[int], pin_memory: Sequence[bool]) -> list[Setting]:
     """All settings that come into question, by themselves: up to ``most`` workers, or four a CPU granted."""
-    most = MORE_THAN_CPUS * math.ceil(cpus) if most is None else most
-    counts = sorted({*(count for count in WORKERS if count <= most), most})
+    counts = worker_counts(cpus, most)
     found = {Setting(count, ahead if count else 0, pin) for count in counts for ahead in prefetch for pin in pin_memory}
     return sorted(found)

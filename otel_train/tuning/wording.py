@@ -21,8 +21,8 @@ def evidence(search: Search, best: Setting, granted: Grants, settings: dict[str,
         lines.append(f"Starting the workers takes {_ms(min(trial.measured.starts_s))} a pass: kept between passes.")
     if len(granted.nodes) > 1:
         lines.append(
-            f"The CPUs lie on NUMA nodes {', '.join(map(str, granted.nodes))}: where a rank has a GPU, start it on the node "
-            "of that GPU (numactl --cpunodebind), and tune there."
+            f"The CPUs lie on NUMA nodes {', '.join(map(str, granted.nodes))}: start a rank on the node of "
+            "its GPU (numactl --cpunodebind), and tune there."
         )
     if search.left_out:
         lines.append(f"{len(search.left_out)} settings were left out for want of memory: see their notes.")
