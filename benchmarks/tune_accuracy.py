@@ -3,7 +3,7 @@
     python benchmarks/tune_accuracy.py [--case read] [--seconds 1.0] [--rounds 3]
 
 Four data sets: a slow read (blocked, no CPU), a slow decode (computing), tiny samples, and one slow worker. The grid is
-measured in rounds, each setting once a round in an order that changes, and a setting's rate is the median of its rounds;
+measured in rounds, each setting once a round in an order that changes; a setting's rate is the median of its rounds.
 ``tune`` gets a quarter of the time of one round, start of workers included, and runs in between, not after. Goals: its
 pick's rate in the grid is at least 95 % of the best of the grid, and the gain over ``num_workers=0`` that the model
 expected before it was verified is within 20 % of the grid's.
@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from otel_train.tuning.grants import read_grants
 from otel_train.tuning.loaders import PREFETCH, tune
 from otel_train.tuning.measuring import measure
+from otel_train.tuning.outcome import LoaderTuning
 from otel_train.tuning.search import Setting, grid
 
 STEP_S, BATCH = 0.006, 8
@@ -63,7 +64,7 @@ def step(batch: object) -> None:
     time.sleep(STEP_S)
 
 
-def tuned(kind: str, budget_s: float, folder: str):  # noqa: ANN201
+def tuned(kind: str, budget_s: float, folder: str) -> LoaderTuning:
     """One search."""
     return tune(
         lambda num_workers, prefetch_factor: make(kind, Setting(num_workers, prefetch_factor or 0)),

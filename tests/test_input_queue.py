@@ -108,8 +108,9 @@ def test_fitting_changes_nothing_where_the_work_bounds():
 
 
 @pytest.mark.parametrize(
-    ("fetches", "workers", "prefetch", "cpus"), [((), 1, 2, 2.0), ((1.0,), -1, 2, 2.0), ((1.0,), 1, 0, 2.0), ((1.0,), 1, 2, 0.0)]
-)  # fmt: skip
+    ("fetches", "workers", "prefetch", "cpus"),
+    [((), 1, 2, 2.0), ((1.0,), -1, 2, 2.0), ((1.0,), 1, 0, 2.0), ((1.0,), 1, 2, 0.0)],
+)
 def test_what_no_loader_has_is_refused(fetches, workers, prefetch, cpus):
     """An error, and no simulation that never ends."""
     with pytest.raises(ValueError, match="nothing to simulate"):

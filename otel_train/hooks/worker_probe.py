@@ -64,8 +64,12 @@ class Probe:
                 batch = fetch(index)
             finally:
                 self._fetching = False
-            took, computed = perf_counter_ns() - start, process_time_ns() - computed
-            self._write([took, computed, _since(nanoseconds_queued(), queued), _since(characters_read(), read)])
+            took, computed, read = (
+                perf_counter_ns() - start,
+                process_time_ns() - computed,
+                _since(read, characters_read()),
+            )
+            self._write([took, computed, _since(queued, nanoseconds_queued()), max(read - READ_AT_ONCE, -1)])
             return batch
 
         return watched_fetch
@@ -109,20 +113,18 @@ def watch_fetchers(fetchers: Any, probe: Probe) -> None:
     sys.addaudithook(probe.heard)
 
 
-def _since(now: int, before: int) -> int:
+def _since(before: int, now: int) -> int:
     return -1 if before < 0 or now < 0 else now - before
 
 
 READ_AT_ONCE = 64
+"""Of these files, which are longer or far shorter: what asking before a fetch has itself read of the first."""
 
 
 def characters_read() -> int:
-    """Bytes that this process has read by ``read`` and its like, from disk or cache; -1 where it is not told.
-
-    Counts what itself reads as read already, so that two calls with nothing in between give the same.
-    """
+    """Bytes that this process had read by ``read`` and its like, from disk or cache; -1 where it is not told."""
     found = _line("/proc/self/io")
-    return -1 if found is None else int(found.split()[1]) + len(found)
+    return -1 if found is None else int(found.split()[1])
 
 
 def nanoseconds_queued() -> int:

@@ -5,6 +5,7 @@ from rich.text import Text
 
 from otel_train.derive.loading_advice import Advice, advise
 from otel_train.derive.summary import RunSummary
+from otel_train.report.sections import indented
 
 
 def settings(run: RunSummary) -> RenderableType | None:
@@ -12,11 +13,8 @@ def settings(run: RunSummary) -> RenderableType | None:
     found = advise(run.loading_facts)
     if not found:
         return None
-    lines = [Text("What to set", style="bold")]
-    lines += [
-        Text.assemble("  ", (f"{each.setting}={each.to}", "green"), f"{_gain(each)}: {each.why}") for each in found
-    ]
-    return Group(*lines)
+    lines = [Text.assemble((f"{each.setting}={each.to}", "green"), f"{_gain(each)}: {each.why}") for each in found]
+    return Group(Text("What to set", style="bold"), *(indented(line) for line in lines))
 
 
 def _gain(advice: Advice) -> str:

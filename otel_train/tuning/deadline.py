@@ -3,9 +3,11 @@
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
+SOON_S = 0.001
 AGAIN_S = 1.0
 """The alarm goes off again so long after, for code that has swallowed it."""
 
@@ -18,7 +20,7 @@ class Overdue(BaseException):
 def deadline(seconds: float) -> Iterator[None]:
     """Raise ``Overdue`` in this block when it takes longer. What waits in C without looking for signals is not reached.
 
-    Uses SIGALRM, whose handler and timer it puts back, and so works on the main thread: elsewhere it does nothing.
+    Uses SIGALRM, whose handler and timer it puts back, and so works on the main thread; elsewhere it does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -30,8 +32,9 @@ def deadline(seconds: float) -> Iterator[None]:
             raise Overdue
 
     handler, timer = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
+    began = time.monotonic()
     signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001), AGAIN_S)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, SOON_S), AGAIN_S)
     try:
         yield
     finally:
@@ -39,4 +42,5 @@ def deadline(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler if handler is not None else signal.SIG_DFL)
         if timer[0]:
-            signal.setitimer(signal.ITIMER_REAL, *timer)
+            left = max(timer[0] - (time.monotonic() - began), SOON_S)
+            signal.setitimer(signal.ITIMER_REAL, left, timer[1])

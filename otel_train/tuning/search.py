@@ -96,11 +96,9 @@ class Search:
         alone = self._try(Setting(0))
         if alone.measured is None:
             raise TuningError(alone.failure or "nothing was measured")
+        self._leave_out(alone.measured, None)
         probe = self._probe()
-        for setting in self.settings:
-            why = self.allowed(setting, alone.measured, probe.measured if probe else None)
-            if why is not None and self._trial(setting).measured is None:
-                self.left_out[setting] = why
+        self._leave_out(alone.measured, probe.measured if probe else None)
         self._predict(alone, probe)
         tried = self._verify(self._favourites())
         self._predict_again(tried)
@@ -140,9 +138,15 @@ class Search:
             trial.measured.merge(found)
         return trial
 
+    def _leave_out(self, alone: Measured, probe: Measured | None) -> None:
+        for setting in self.settings:
+            why = self.allowed(setting, alone, probe)
+            if why is not None and (setting not in self.trials or self.trials[setting].measured is None):
+                self.left_out[setting] = why
+
     def _probe(self) -> Trial | None:
         """With few workers, and the shortest queue that is allowed for them."""
-        known = [setting for setting in self.settings if 0 < setting.workers <= max(PROBED_WORKERS, 1)]
+        known = [each for each in self.settings if 0 < each.workers <= PROBED_WORKERS and each not in self.left_out]
         return self._try(max(known, key=lambda each: (each.workers, -each.prefetch))) if known else None
 
     def _predict(self, alone: Trial, probe: Trial | None) -> None:
