@@ -38,9 +38,12 @@ def command(
     The training is really run, several times, and ended after some steps each time: give it a folder of its own for
     what it writes. All DataLoaders that it makes get the settings that are tried. Nothing is sent, and no run is kept.
     """
+    from otel_train.cli.plot import ENDINGS
     from otel_train.cli.run import command_line, is_autoloaded
     from otel_train.tuning.command_search import tune_command
 
+    if output is not None and output.suffix.lower() not in ENDINGS:
+        raise click.ClickException(f"the output is {output}; allowed are files that end in {', '.join(ENDINGS)}")
     if not is_autoloaded():
         raise click.ClickException("this Python does not load otel_train by itself: install it there with pip")
     found = tune_command(

@@ -28,7 +28,8 @@ def draw_loader(found: "LoaderTuning", path: Path) -> None:
                 color=MEASURED, label="measured")  # fmt: skip
     axes[0].set_xticks(list(places), [_label(each) for each in found.tried], rotation=45, ha="right", fontsize=8)
     axes[0].set(ylabel="batches/s", title="num_workers × prefetch_factor")
-    axes[0].legend()
+    axes[0].margins(y=0.2)
+    axes[0].legend(loc="upper left", ncols=2)
     if reads:
         _draw_reads(reads, axes[1], axes[2])
     figure.savefig(path)
@@ -78,7 +79,6 @@ def _axes(rows: int, lower: int) -> tuple[Any, list[Any]]:
         ) from error
     figure = Figure(figsize=(INCHES[0], INCHES[1] * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    if rows == 1:
-        return figure, [figure.add_subplot(1, 1, 1)]
-    upper = figure.add_subplot(rows, 1, 1)
-    return figure, [upper, *(figure.add_subplot(rows, lower, lower + 1 + at) for at in range(lower))]
+    places = figure.add_gridspec(rows, lower)
+    below = [figure.add_subplot(places[1, at]) for at in range(lower)] if rows > 1 else []
+    return figure, [figure.add_subplot(places[0, :]), *below]

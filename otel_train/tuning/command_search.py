@@ -7,7 +7,7 @@ from pathlib import Path
 from otel_train.tuning import remembered
 from otel_train.tuning.commands import Command, arguments_of
 from otel_train.tuning.grants import read_grants
-from otel_train.tuning.outcome import LoaderTuning, restored, rows
+from otel_train.tuning.outcome import LoaderTuning, kept, restored, rows
 from otel_train.tuning.search import Search, Setting, grid
 from otel_train.tuning.wording import evidence
 
@@ -38,7 +38,7 @@ def tune_command(
             return restored(known)
     trials = Command(line, steps)
     as_is = trials.measure(None, 0.0, budget_s / 2)
-    search = Search(trials.measure, settings, granted.cpus, budget_s, each_s=budget_s / RUNS)
+    search = Search(trials.measure, settings, granted.cpus, budget_s, each_s=budget_s / RUNS, warms_up=False)
     best = search.run()
     chosen, alone = search.trials[best], search.trials[Setting(0)]
     arguments = {name: value for name, value in arguments_of(best).items() if name != "pin_memory"}
@@ -57,5 +57,4 @@ def tune_command(
         search.spent_s,
         not search.stopped_early,
     )
-    remembered.remember(directory, key, found.as_dict())
-    return found
+    return kept(found, directory, key)

@@ -16,7 +16,7 @@ from otel_train.recorder.signals import signals
 from otel_train.tuning import remembered
 from otel_train.tuning.grants import Grants, read_grants
 from otel_train.tuning.measuring import Measured, Step, measure
-from otel_train.tuning.outcome import LoaderTuning, restored, rows
+from otel_train.tuning.outcome import LoaderTuning, kept, restored, rows
 from otel_train.tuning.search import Search, Setting, grid
 from otel_train.tuning.wording import evidence
 
@@ -75,8 +75,7 @@ def tune(
         search = Search(loaders.measure, settings, granted.cpus, budget_s, _Room(granted))
         best = search.run()
     found = _outcome(search, best, length, granted, pinned=len(pinning) > 1)
-    remembered.remember(place, key, found.as_dict())
-    return found
+    return kept(found, place, key)
 
 
 def _check(budget_s: float, max_workers: int | None, prefetch: Sequence[int]) -> None:

@@ -1,9 +1,10 @@
 """What tuning found: the settings, the gain, and all that speaks for it; as a table, as JSON, as a picture."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from otel_train.tuning import remembered
 from otel_train.tuning.reads import Reads
 from otel_train.tuning.search import Search, Setting
 
@@ -83,6 +84,15 @@ def restored(content: dict[str, Any]) -> LoaderTuning:
     tried = tuple(Tried(**each) for each in content["tried"])
     changed = {"reads": told, "tried": tried, "evidence": tuple(content["evidence"]), "remembered": True}
     return LoaderTuning(**{**content, **changed})
+
+
+def kept(found: LoaderTuning, directory: Path, key: str) -> LoaderTuning:
+    """Remember it; where the disk says no, that is said, and what was measured is not lost."""
+    try:
+        remembered.remember(directory, key, found.as_dict())
+    except OSError as error:
+        return replace(found, evidence=(*found.evidence, f"Not kept for the next time: {error}."))
+    return found
 
 
 def rows(search: Search) -> tuple[Tried, ...]:

@@ -83,6 +83,7 @@ class Search:
     clock: Callable[[], float] = time.perf_counter
     each_s: float | None = None
     """How long a measurement takes, where the budget does not say."""
+    warms_up: bool = True
     trials: dict[Setting, Trial] = field(default_factory=dict)
     left_out: dict[Setting, str] = field(default_factory=dict)
     load: Workload | None = None
@@ -93,9 +94,8 @@ class Search:
     def run(self) -> Setting:
         """The best setting. Raises ``TuningError`` where no workers at all cannot be measured."""
         self._began = self.clock()
-        alone = self._try(Setting(0))
-        if alone.measured is None:
-            raise TuningError(alone.failure or "nothing was measured")
+        alone = self._alone()
+        assert alone.measured is not None
         self._leave_out(alone.measured, None)
         probe = self._probe()
         self._leave_out(alone.measured, probe.measured if probe else None)
@@ -121,6 +121,16 @@ class Search:
     def left_s(self) -> float:
         """What is left of the budget."""
         return self.budget_s - (self.clock() - self._began)
+
+    def _alone(self) -> Trial:
+        """Without workers; once for nothing before, since what is first is slower: imports, caches, a CPU that sleeps."""
+        for again in (False, True) if self.warms_up else (True,):
+            alone = self._try(Setting(0))
+            if alone.failure is not None:
+                raise TuningError(alone.failure)
+            if not again:
+                alone.measured = None
+        return alone
 
     def _trial(self, setting: Setting) -> Trial:
         return self.trials.setdefault(setting, Trial(setting))
