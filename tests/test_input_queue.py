@@ -86,14 +86,6 @@ def test_slowdown_is_the_least_that_fits(demands, cpus):
     assert factor == 1.0 or used == pytest.approx(cpus, rel=1e-3)
 
 
-def test_load_of_others_slows_computing_down_and_not_being_blocked():
-    """Three busy programs beside one worker on two CPUs: half of the speed for computing, all of it for reading."""
-    computing = Workload((0.02,), 0.0, 2.0, others=3.0)
-    blocked = Workload((0.02,), 0.0, 2.0, fetch_cpu_share=0.0, others=3.0)
-    assert 25.0 == pytest.approx(predict(computing, 0).batches_per_s)
-    assert 50.0 == pytest.approx(predict(blocked, 0).batches_per_s)
-
-
 @pytest.mark.parametrize("rate", [30.0, 60.0, 95.0])
 def test_fitting_gives_what_was_measured(rate):
     """Fetches get longer or shorter until the model gives the measured rate."""

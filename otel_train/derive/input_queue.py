@@ -5,8 +5,8 @@ fetched by worker ``i % workers``; batches come in their order; at most ``prefet
 taken; one taken asks for one more. Fetches take the times that were measured, in turn.
 
 A fetch computes for a part of its time and is blocked (on a disk, a network) for the rest. What computes at the same
-time shares the CPUs granted: where it asks for more than there are, all computing takes longer by one factor (processor
-sharing), and being blocked does not. Others' load on the machine shares too.
+time shares the CPUs to be had: where it asks for more than there are, all computing takes longer by one factor (processor
+sharing), and being blocked does not.
 
 What is left out: fetches that slow each other down otherwise (the bandwidth of a disk, caches, memory), the start of
 workers, losses in the scheduler. So a prediction is to be verified, which ``otel_train.tune`` does.
@@ -32,7 +32,7 @@ class Workload:
     work_s: float
     """The training's own work on a batch, without its wait."""
     cpus: float
-    """CPUs granted; may be a fraction."""
+    """CPUs to be had; may be a fraction."""
     fetch_cpu_share: float = 1.0
     """The part of a fetch that computes; it is blocked for the rest."""
     work_cpus: float = 1.0
@@ -41,8 +41,6 @@ class Workload:
     """What taking a batch from a worker costs the training; none without workers."""
     slower: Mapping[int, float] = field(default_factory=dict)
     """By worker, how many times as long as the others it takes."""
-    others: float = 0.0
-    """CPU load of other programs, in CPUs."""
 
 
 @dataclass(frozen=True)
@@ -131,11 +129,10 @@ def _pace(share: float, factor: float) -> float:
 
 
 def _alone(load: Workload) -> Prediction:
-    others = (1.0, load.others)
     fetch_s = sum(load.fetches_s) / len(load.fetches_s)
-    fetch_s /= _pace(load.fetch_cpu_share, slowdown([(load.fetch_cpu_share, 1.0), others], load.cpus))
+    fetch_s /= _pace(load.fetch_cpu_share, slowdown([(load.fetch_cpu_share, 1.0)], load.cpus))
     share, threads = _main_demand(replace(load, handover_s=0.0))
-    work_s = load.work_s / _pace(share, slowdown([(share, threads), others], load.cpus))
+    work_s = load.work_s / _pace(share, slowdown([(share, threads)], load.cpus))
     return Prediction(1 / (fetch_s + work_s) if fetch_s + work_s else float("inf"), fetch_s)
 
 
@@ -151,7 +148,7 @@ class _Paces:
         key = fetching, working
         if key not in self._known:
             load = self._load
-            demands = [(load.fetch_cpu_share, float(fetching)), (1.0, load.others)] + [self._main] * working
+            demands = [(load.fetch_cpu_share, float(fetching))] + [self._main] * working
             factor = slowdown(demands, load.cpus)
             self._known[key] = _pace(load.fetch_cpu_share, factor), _pace(self._main[0], factor)
         return self._known[key]

@@ -108,10 +108,13 @@ def _queue(facts: LoadingFacts) -> list[Advice]:
     if gain < 1 + WORTH:
         spare = f"{best[0]} workers would keep up as well: the others take memory"
         return [Advice("num_workers", workers, best[0], 1.0, False, spare)] if 0 < 2 * best[0] < workers else []
-    why = _why(facts, load, expected[best])
-    found = [Advice("num_workers", workers, best[0], gain, False, why)] if best[0] != workers else []
-    if best[0] and best[1] != ahead:
-        found.append(Advice("prefetch_factor", facts.loading.prefetch, best[1], gain, False, why))
+    between = predict(load, best[0], ahead).batches_per_s
+    found = []
+    if between / now >= 1 + WORTH:
+        found.append(Advice("num_workers", workers, best[0], between / now, False, _why(facts, load, between)))
+    if best[0] and expected[best] / between >= 1 + WORTH:
+        why = f"{best[1]} batches ahead a worker make up for slow ones: {_why(facts, load, expected[best])}"
+        found.append(Advice("prefetch_factor", facts.loading.prefetch, best[1], expected[best] / between, False, why))
     return found
 
 

@@ -46,7 +46,7 @@ def tune_command(
     found = LoaderTuning(
         arguments,
         chosen.rate / alone.rate if alone.rate else None,
-        chosen.predicted / alone.predicted if chosen.predicted and alone.predicted else None,
+        search.expected_gain,
         {"num_workers": 0},
         rows(search),
         (

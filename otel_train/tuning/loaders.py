@@ -242,7 +242,7 @@ def _outcome(search: Search, best: Setting, length: int | None, granted: Grants,
     return LoaderTuning(
         settings,
         chosen.rate / alone.rate if alone.rate else None,
-        chosen.predicted / alone.predicted if chosen.predicted and alone.predicted else None,
+        search.expected_gain,
         {"num_workers": 0},
         rows(search),
         evidence(search, best, granted, settings),

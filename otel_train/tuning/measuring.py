@@ -103,6 +103,9 @@ def measure(loader: Any, step: Step, workers: int, seconds: float, limit_s: floa
         _end(loader, before, at_once=True)
         traceback.clear_frames(overdue.__traceback__)  # they hold the loader's iterator
         raise TuningError(f"no end after {limit_s:.3g} s with num_workers={workers}: {_so_far(found)}") from None
+    except Exception as error:  # BLE001  whatever it is, its frames hold the loader's iterator, with the workers
+        traceback.clear_frames(error.__traceback__)
+        raise
     finally:
         _end(loader, before)
     if cells is not None:

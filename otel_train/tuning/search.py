@@ -30,8 +30,11 @@ MOST_AGAIN = 5
 STARTING = 1.5
 """A measurement takes about so many times what it counts, with the start of its workers."""
 
-LEAST_LIMIT = 0.25
-"""The part of the budget that each measurement may take, even where the budget is nearly over."""
+LEAST_LIMIT, LEAST_MARGIN = 0.25, 3.0
+"""Where the budget is nearly over, a measurement may take this part of it, or so many times what it counts."""
+
+WARM_UP = 0.3
+"""The part of a measurement that comes before the first one."""
 
 PROBED_WORKERS = 2
 
@@ -87,6 +90,8 @@ class Search:
     trials: dict[Setting, Trial] = field(default_factory=dict)
     left_out: dict[Setting, str] = field(default_factory=dict)
     load: Workload | None = None
+    alone_per_s: float | None = None
+    """Batches a second without workers, as they were when the model was asked: what its gain is over."""
     spent_s: float = 0.0
     stopped_early: bool = False
     """The budget was over before all was verified that should have been."""
@@ -113,6 +118,15 @@ class Search:
         return min(setting for setting, trial in self.trials.items() if trial.rate >= AS_GOOD * fastest)
 
     @property
+    def expected_gain(self) -> float | None:
+        """Of the best setting over none, as the model expected it; 1 for none itself. None where it was not asked."""
+        best = self.best()
+        predicted = self.trials[best].predicted
+        if not best.workers:
+            return 1.0
+        return predicted / self.alone_per_s if predicted and self.alone_per_s else None
+
+    @property
     def seconds(self) -> float:
         """How long one measurement takes."""
         return self.each_s or min(max(self.budget_s / MOST_PARTS, SHORTEST_S), LONGEST_S)
@@ -123,9 +137,9 @@ class Search:
         return self.budget_s - (self.clock() - self._began)
 
     def _alone(self) -> Trial:
-        """Without workers; once for nothing before, since what is first is slower: imports, caches, a CPU that sleeps."""
+        """Without workers; once for nothing before: what is first is slower, by imports, caches, a CPU that sleeps."""
         for again in (False, True) if self.warms_up else (True,):
-            alone = self._try(Setting(0))
+            alone = self._try(Setting(0), 1.0 if again else WARM_UP)
             if alone.failure is not None:
                 raise TuningError(alone.failure)
             if not again:
@@ -135,10 +149,11 @@ class Search:
     def _trial(self, setting: Setting) -> Trial:
         return self.trials.setdefault(setting, Trial(setting))
 
-    def _try(self, setting: Setting) -> Trial:
+    def _try(self, setting: Setting, part: float = 1.0) -> Trial:
         trial = self._trial(setting)
         try:
-            found = self.measure(setting, self.seconds, max(self.left_s, self.budget_s * LEAST_LIMIT))
+            limit_s = max(self.left_s, self.budget_s * LEAST_LIMIT, LEAST_MARGIN * self.seconds)
+            found = self.measure(setting, part * self.seconds, limit_s)
         except TuningError as error:
             trial.failure = str(error)
             return trial
@@ -161,6 +176,7 @@ class Search:
 
     def _predict(self, alone: Trial, probe: Trial | None) -> None:
         assert alone.measured is not None
+        self.alone_per_s = alone.measured.batches_per_s
         seen = probe if probe is not None and probe.measured is not None else None
         self.load = workload(
             alone.measured, seen.measured if seen else None, seen.setting.prefetch if seen else 2, self.cpus

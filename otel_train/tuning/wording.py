@@ -6,13 +6,15 @@ from otel_train.derive.input_queue import Workload
 from otel_train.tuning.grants import Grants
 from otel_train.tuning.search import Search, Setting
 
+ENOUGH = 0.9
+
 
 def evidence(search: Search, best: Setting, granted: Grants, settings: dict[str, Any]) -> tuple[str, ...]:
     """Of a search that is over."""
     load = search.load
     lines = [*(_of_load(load) if load is not None else []), f"There are {granted.told()}."]
-    if load is not None and load.others:
-        lines.append(f"Other programs kept about {load.others:.1f} CPUs busy meanwhile: a quiet machine gives more.")
+    if load is not None and load.cpus < ENOUGH * granted.cpus:
+        lines.append(f"Only {load.cpus:.1f} of these CPUs were to be had meanwhile: other programs had the rest.")
     trial = search.trials[best]
     if trial.predicted and trial.rate:
         off = trial.rate / trial.predicted - 1
