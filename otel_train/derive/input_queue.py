@@ -5,8 +5,8 @@ fetched by worker ``i % workers``; batches come in their order; at most ``prefet
 taken; one taken asks for one more. Fetches take the times that were measured, in turn.
 
 A fetch computes for a part of its time and is blocked (on a disk, a network) for the rest. What computes at the same
-time shares the CPUs to be had: where it asks for more than there are, all computing takes longer by one factor (processor
-sharing), and being blocked does not.
+time shares the CPUs to be had: where it asks for more than there are, all computing takes longer by one factor; being
+blocked does not (processor sharing).
 
 What is left out: fetches that slow each other down otherwise (the bandwidth of a disk, caches, memory), the start of
 workers, losses in the scheduler. So a prediction is to be verified, which ``otel_train.tune`` does.

@@ -13,8 +13,8 @@ LEAST_QUEUED = 1.05
 """Less stretching of computing than this tells of no want of CPUs."""
 
 COMPUTING = 0.3
-"""What computes for less of its time than this waits for a CPU when it wakes up: that is a part of being blocked, no
-want of CPUs."""
+"""What computes for less of its time, without its waits for a CPU, waits for one when it wakes up: that is a part of being
+blocked, no want of CPUs."""
 
 FEWEST_CPUS = 0.1
 
@@ -25,10 +25,14 @@ def workload(alone: Measured, probe: Measured | None, prefetch: int, cpus: float
     Times are without waiting for a CPU, as far as the kernel tells it. Where the probe's workers had to wait for one,
     there are fewer CPUs to be had than were granted: other programs have the rest.
     """
-    computes = alone.taking_cpu_s >= COMPUTING * sum(alone.waits_s)
     waited, worked = sum(alone.waits_s), sum(alone.works_s)
+    computes = alone.taking_cpu_s >= COMPUTING * (waited - alone.taking_queued_s)
     fetch_s = max(waited - (alone.taking_queued_s if computes else 0.0), 0.0)
-    work_s = max(worked - alone.work_queued_s, 0.0) if alone.work_cpu_s >= COMPUTING * worked else worked
+    work_s = (
+        max(worked - alone.work_queued_s, 0.0)
+        if alone.work_cpu_s >= COMPUTING * (worked - alone.work_queued_s)
+        else worked
+    )
     load = Workload(
         tuple(wait * fetch_s / waited for wait in alone.waits_s) if waited else (0.0,),
         work_s / alone.batches,
@@ -55,7 +59,7 @@ def had_cpus(load: Workload, probe: Measured) -> float:
     computed = sum(fetch.cpu_s for fetch in fetches)
     queued = sum(fetch.queued_s or 0.0 for fetch in fetches)
     took = sum(fetch.wall_s for fetch in fetches)
-    if not computed or computed < COMPUTING * took or (computed + queued) / computed < LEAST_QUEUED:
+    if not computed or computed < COMPUTING * (took - queued) or (computed + queued) / computed < LEAST_QUEUED:
         return load.cpus
     wanted = probe.workers * min((computed + queued) / took, 1.0)
     return min(max(wanted * computed / (computed + queued), FEWEST_CPUS), load.cpus)

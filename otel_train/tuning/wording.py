@@ -4,6 +4,7 @@ from typing import Any
 
 from otel_train.derive.input_queue import Workload
 from otel_train.tuning.grants import Grants
+from otel_train.tuning.measuring import Measured
 from otel_train.tuning.search import Search, Setting
 
 ENOUGH = 0.9
@@ -12,7 +13,8 @@ ENOUGH = 0.9
 def evidence(search: Search, best: Setting, granted: Grants, settings: dict[str, Any]) -> tuple[str, ...]:
     """Of a search that is over."""
     load = search.load
-    lines = [*(_of_load(load) if load is not None else []), f"There are {granted.told()}."]
+    alone = search.trials[Setting(0)].measured
+    lines = [*(_of_load(load, alone) if load is not None and alone is not None else []), f"There are {granted.told()}."]
     if load is not None and load.cpus < ENOUGH * granted.cpus:
         lines.append(f"Only {load.cpus:.1f} of these CPUs were to be had meanwhile: other programs had the rest.")
     trial = search.trials[best]
@@ -31,12 +33,12 @@ def evidence(search: Search, best: Setting, granted: Grants, settings: dict[str,
     return tuple(lines)
 
 
-def _of_load(load: Workload) -> list[str]:
-    fetch_s = sum(load.fetches_s) / len(load.fetches_s)
-    spread = f" ({_ms(min(load.fetches_s))} to {_ms(max(load.fetches_s))})" if len(load.fetches_s) > 1 else ""
+def _of_load(load: Workload, alone: Measured) -> list[str]:
+    spread = f" ({_ms(min(alone.waits_s))} to {_ms(max(alone.waits_s))})" if alone.batches > 1 else ""
+    fetch_s, work_s = sum(alone.waits_s) / alone.batches, sum(alone.works_s) / alone.batches
     lines = [
-        f"A batch takes {_ms(fetch_s)} to fetch{spread}, {load.fetch_cpu_share * 100:.0f} % of it computing; "
-        f"and {_ms(load.work_s)} to be worked on."
+        f"A batch takes {_ms(fetch_s)} to fetch{spread}, and {_ms(work_s)} to be worked on. With a CPU at hand a fetch "
+        f"computes for {load.fetch_cpu_share * 100:.0f} % of its time."
     ]
     lines += [
         f"Worker {worker} takes {factor:.1f} times as long as fetches without workers."
