@@ -13,7 +13,7 @@ LEAST_QUEUED = 1.05
 """Less stretching of computing than this tells of no want of CPUs."""
 
 COMPUTING = 0.3
-"""What computes for less of its time, without its waits for a CPU, waits for one when it wakes up: that is a part of being
+"""What computes for less of its time, waits for a CPU left out, waits when it wakes up: that is a part of being
 blocked, no want of CPUs."""
 
 FEWEST_CPUS = 0.1

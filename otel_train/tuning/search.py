@@ -146,17 +146,25 @@ class Search:
                 alone.measured = None
         return alone
 
+    @property
+    def _price_s(self) -> float:
+        """What the next measurement takes, start of workers included: as long as the longest so far."""
+        return max(STARTING * self.seconds, self._longest_s)
+
     def _trial(self, setting: Setting) -> Trial:
         return self.trials.setdefault(setting, Trial(setting))
 
     def _try(self, setting: Setting, part: float = 1.0) -> Trial:
         trial = self._trial(setting)
+        began = self.clock()
         try:
             limit_s = max(self.left_s, self.budget_s * LEAST_LIMIT, LEAST_MARGIN * self.seconds)
             found = self.measure(setting, part * self.seconds, limit_s)
         except TuningError as error:
             trial.failure = str(error)
             return trial
+        finally:
+            self._longest_s = max(self._longest_s, self.clock() - began)
         if trial.measured is None:
             trial.measured = found
         else:
@@ -205,11 +213,12 @@ class Search:
         return trial.rate if trial.measured is not None else (trial.predicted or 0.0) * self._optimism
 
     _optimism: float = 1.0
+    _longest_s: float = 0.0
 
     def _verify(self, settings: list[Setting]) -> list[Setting]:
         done = []
         for setting in settings:
-            if self.left_s < STARTING * self.seconds:
+            if self.left_s < self._price_s:
                 self.stopped_early = True
                 break
             self._try(setting)
@@ -232,7 +241,7 @@ class Search:
             fastest = max(trial.rate for trial in self.trials.values())
             close = sorted(setting for setting, trial in self.trials.items() if trial.rate >= CLOSE * fastest)
             again = [Setting(0), *(setting for setting in close if setting.workers)][:MOST_AGAIN]
-            if self.left_s < STARTING * self.seconds * len(again):
+            if self.left_s < self._price_s * len(again):
                 return
             for setting in again:
                 self._try(setting)
