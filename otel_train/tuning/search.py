@@ -27,11 +27,12 @@ ROUNDS = 2
 MOST_AGAIN = 5
 """So often at most, and so many."""
 
-STARTING = 1.5
-"""A measurement takes about so many times what it counts, with the start of its workers."""
+STARTING = 1.2
+"""A measurement is taken to cost so many times what those before did on average: more workers take longer to start."""
 
-LEAST_LIMIT, LEAST_MARGIN = 0.25, 3.0
-"""Where the budget is nearly over, a measurement may take this part of it, or so many times what it counts."""
+LEAST_LIMIT, LEAST_LIMIT_S = 0.5, 2.0
+"""Where the budget is nearly over, a measurement may still take this part of it, or these seconds: none is begun that is
+not expected to be in time, so only one that hangs needs the limit."""
 
 WARM_UP = 0.3
 """The part of a measurement that comes before the first one."""
@@ -148,8 +149,8 @@ class Search:
 
     @property
     def _price_s(self) -> float:
-        """What the next measurement takes, start of workers included: as long as the longest so far."""
-        return max(STARTING * self.seconds, self._longest_s)
+        """What the next measurement takes, start of workers included: somewhat more than the mean so far."""
+        return max(self.seconds, STARTING * sum(self._took_s) / len(self._took_s))
 
     def _trial(self, setting: Setting) -> Trial:
         return self.trials.setdefault(setting, Trial(setting))
@@ -158,13 +159,13 @@ class Search:
         trial = self._trial(setting)
         began = self.clock()
         try:
-            limit_s = max(self.left_s, self.budget_s * LEAST_LIMIT, LEAST_MARGIN * self.seconds)
+            limit_s = max(self.left_s, self.budget_s * LEAST_LIMIT, LEAST_LIMIT_S)
             found = self.measure(setting, part * self.seconds, limit_s)
         except TuningError as error:
             trial.failure = str(error)
             return trial
         finally:
-            self._longest_s = max(self._longest_s, self.clock() - began)
+            self._took_s.append(self.clock() - began)
         if trial.measured is None:
             trial.measured = found
         else:
@@ -197,8 +198,9 @@ class Search:
         return predict(load, setting.workers, max(setting.prefetch, 1)).batches_per_s
 
     def _favourites(self) -> list[Setting]:
-        """Of the cheapest of the best, one step up and down from it, and the best themselves, those not measured yet.
+        """Not measured yet: the cheapest of the best, one step up and down from it, its longest queue, and the best.
 
+        A longer queue makes up for what the model knows nothing of: a machine that is busy with something else.
         What has been measured stands for itself: one of the best that is expected to be slower than that is none.
         """
         expected = {setting: self._worth(trial) for setting, trial in self.trials.items() if not trial.failure}
@@ -206,14 +208,15 @@ class Search:
         good = sorted(setting for setting, rate in expected.items() if rate >= AS_GOOD * top)
         ranked = sorted(expected, key=lambda setting: (-round(expected[setting] / top, 2), setting))
         near = [setting for setting in ranked[:FAVOURITES] if expected[setting] >= CLOSE * top]
-        wanted = [good[0], *_neighbours(good[0], list(expected)), *near]
+        longest = max(setting for setting in expected if setting.workers == good[0].workers)
+        wanted = [good[0], longest, *_neighbours(good[0], list(expected)), *near]
         return [setting for setting in dict.fromkeys(wanted) if self.trials[setting].measured is None]
 
     def _worth(self, trial: Trial) -> float:
         return trial.rate if trial.measured is not None else (trial.predicted or 0.0) * self._optimism
 
     _optimism: float = 1.0
-    _longest_s: float = 0.0
+    _took_s: list[float] = field(default_factory=list)
 
     def _verify(self, settings: list[Setting]) -> list[Setting]:
         done = []
