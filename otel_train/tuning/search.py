@@ -31,8 +31,8 @@ STARTING = 1.2
 """A measurement is taken to cost so many times what those before did on average: more workers take longer to start."""
 
 LEAST_LIMIT, LEAST_LIMIT_S = 0.5, 2.0
-"""Where the budget is nearly over, a measurement may still take this part of it, or these seconds. None is begun that is
-not expected to be in time: only one that hangs needs the limit."""
+"""Where the budget is nearly over, a measurement may still take this part of it, or these seconds. None is begun that
+is not expected to be in time: only one that hangs needs the limit."""
 
 WARM_UP = 0.3
 """The part of a measurement that comes before the first one."""
