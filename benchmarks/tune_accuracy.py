@@ -1,6 +1,6 @@
 """Does tuning find what a full grid finds, in how much less time, and how far is the model of the queue off?
 
-    python benchmarks/tune_accuracy.py [--case read] [--seconds 0.6] [--rounds 6]
+    python benchmarks/tune_accuracy.py [--case read] [--seconds 0.6] [--rounds 4]
 
 Four data sets: a slow read (blocked, no CPU), a slow decode (computing), tiny samples, and one slow worker. The grid is
 measured in rounds, each setting once a round in an order that changes; a setting's rate is the median of its rounds.
@@ -112,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", choices=CASES)
     parser.add_argument("--seconds", type=float, default=0.6)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=4)
     options = parser.parse_args()
     warnings.filterwarnings("ignore", "This DataLoader will create")
     torch.set_num_threads(1)
