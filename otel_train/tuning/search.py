@@ -109,6 +109,7 @@ class Search:
         tried = self._verify(self._favourites())
         self._predict_again(tried)
         self._verify(self._favourites())
+        self._doubt()
         self._again()
         self.spent_s = self.clock() - self._began
         return self.best()
@@ -237,6 +238,13 @@ class Search:
         ]
         if ratios:
             self._optimism = math.exp(sum(map(math.log, ratios)) / len(ratios))
+
+    def _doubt(self) -> None:
+        """The most workers with the longest queue, whatever the model says, where there is time: on a machine that is busy
+        with something else more workers get more of the CPUs, which it does not know."""
+        widest = max(setting for setting, trial in self.trials.items() if not trial.failure)
+        if self.trials[widest].measured is None and self.left_s > 2 * self._price_s:
+            self._try(widest)
 
     def _again(self) -> None:
         """The fastest once more, in turn, and what they are compared with: a round of all, as long as there is time."""
