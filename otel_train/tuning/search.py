@@ -240,8 +240,10 @@ class Search:
             self._optimism = math.exp(sum(map(math.log, ratios)) / len(ratios))
 
     def _doubt(self) -> None:
-        """The most workers with the longest queue, whatever the model says, where there is time: on a machine that is busy
-        with something else more workers get more of the CPUs, which it does not know."""
+        """The most workers with the longest queue, whatever the model says, where there is time.
+
+        On a machine that is busy with something else more workers get more of the CPUs, which it does not know.
+        """
         widest = max(setting for setting, trial in self.trials.items() if not trial.failure)
         if self.trials[widest].measured is None and self.left_s > 2 * self._price_s:
             self._try(widest)
