@@ -40,4 +40,6 @@ __all__ = [
     "trace_evaluation",
     "trace_phase",
     "trace_step",
+    "tune",
+    "tune_workers",
 ]

@@ -7,6 +7,7 @@
     ├── AlreadyInitialized    init() a second time, with other settings
     ├── StackError            the local stack cannot be brought up: what is missing, and what to do
     ├── BenchError            a benchmark cannot be run as asked: what is wrong in its matrix
+    ├── TuningError           nothing could be measured: a loader, a command or a job that fails, hangs or has nothing
     ├── UnknownMeasure        no measure has that name: which come near
     ├── RequirementError      a file of requirements is wrong: where, what was got, what is allowed
     ├── GoalError             a goal to project to that is none: what is allowed
@@ -37,6 +38,10 @@ class StackError(OtelTrainError):
 
 class BenchError(OtelTrainError, ValueError):
     """A benchmark cannot be run as asked."""
+
+
+class TuningError(OtelTrainError):
+    """What was to be tuned could not be measured, or a run is being recorded."""
 
 
 class UnknownMeasure(OtelTrainError, LookupError):

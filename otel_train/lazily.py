@@ -3,7 +3,12 @@
 from importlib import import_module
 from typing import Any
 
-PLACES = {"TorchInstrumentor": "otel_train.instrumentor", "alert_rule": "otel_train.alerts.predicates"}
+PLACES = {
+    "TorchInstrumentor": "otel_train.instrumentor",
+    "alert_rule": "otel_train.alerts.predicates",
+    "tune": "otel_train.tuning.loaders",
+    "tune_workers": "otel_train.tuning.jobs",
+}
 """The first has a base class of OpenTelemetry's, which ``import otel_train`` does not load."""
 
 

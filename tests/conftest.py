@@ -27,6 +27,7 @@ PATCHABLE = (
     "torch.nn.Module.__call__",
     "torch.nn.Module.zero_grad",
     "torch.nn.utils.clip_grad_norm_",
+    "torch.utils.data.DataLoader.__init__",
     "torch.utils.data.DataLoader.__iter__",
     "torch.utils.data.dataloader._BaseDataLoaderIter.__next__",
     "torch.utils.data.dataloader._MultiProcessingDataLoaderIter.__init__",

@@ -68,6 +68,7 @@ FORBIDDEN = [
         "requirements/",
         ("sinks", "export", "hooks", "samplers", "session", "recorder", "report", "cli", "live", "alerts", "settings"),
     ),
+    ("tuning/", ("sinks", "export", "session", "cli", "live")),
     ("report/", ("sinks", "export", "hooks", "samplers", "session", "recorder", "cli")),
     ("bench/", ("sinks", "export", "hooks", "session", "recorder", "report", "cli", "live")),
     ("bench/matrix", ("runlog", "samplers", "derive", "bench")),

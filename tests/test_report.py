@@ -118,7 +118,8 @@ MEASURES = {
 }  # fmt: skip
 RUN_KEYS = {
     "schema_version", "run_id", "path", "state", "service_name", "world_size", "started_unix_s", "bottleneck", "merged",
-    "ranks", "slowest_rank", "imbalance", "mean_step", "disagreements", "hardware", "software", "git", "projections",
+    "ranks", "slowest_rank", "advice", "imbalance", "mean_step", "disagreements", "hardware", "software", "git",
+    "projections",
 }  # fmt: skip
 
 

@@ -8,8 +8,8 @@ from otel_train.errors import OtelTrainError
 from otel_train.version import __version__
 
 COMMANDS = (
-    "demo", "run", "ls", "report", "check", "compare", "baseline", "profile", "plot", "scaling", "bench", "alerts",
-    "export", "push", "stack", "doctor",
+    "demo", "run", "ls", "report", "check", "compare", "baseline", "profile", "plot", "scaling", "bench", "tune",
+    "alerts", "export", "push", "stack", "doctor",
 )  # fmt: skip
 """Each is the module of that name here, with a ``command``. In the order in which a newcomer meets them."""
 

@@ -74,7 +74,7 @@ def command_line(module: str | None, arguments: tuple[str, ...]) -> list[str]:
     if module is not None:
         return [sys.executable, "-m", module, *arguments]
     if not arguments:
-        raise click.UsageError("what is to be run is missing: otel-train run train.py, -m MODULE, or a command")
+        raise click.UsageError("what is to be run is missing: train.py, -m MODULE, or a command")
     first = arguments[0]
     if first.endswith(".py") or Path(first, "__main__.py").is_file():
         return [sys.executable, *arguments]

@@ -40,6 +40,9 @@ class DataLoading:
     worker_batches: list[int] = field(default_factory=list)
     worker_s: list[float] = field(default_factory=list)
     """By worker, in the order of their numbers: batches fetched, and the time that took. Empty where not told."""
+    pin_memory: bool | None = None
+    batch_size: int | None = None
+    """The loader's settings, as they were last; None where it has none."""
 
     def add(self, event: Event) -> None:
         """Add an event of kind ``data_loader``."""
@@ -53,6 +56,8 @@ class DataLoading:
         self.dataset = told.get(names.LOADER_DATASET, self.dataset)
         self.prefetch = told.get(names.LOADER_PREFETCH, self.prefetch)
         self._add_workers(told.get(names.LOADER_WORKER_BATCHES, []), told.get(names.LOADER_WORKER_TIME, []))
+        self.pin_memory = told.get(names.LOADER_PIN_MEMORY, self.pin_memory)
+        self.batch_size = told.get(names.LOADER_BATCH_SIZE, self.batch_size)
 
     def merge(self, other: "DataLoading") -> None:
         """Add another rank's."""
@@ -64,6 +69,8 @@ class DataLoading:
         self.workers = self.workers if other.workers is None else other.workers
         self.dataset = self.dataset or other.dataset
         self.prefetch = self.prefetch if other.prefetch is None else other.prefetch
+        self.pin_memory = other.pin_memory if self.pin_memory is None else self.pin_memory
+        self.batch_size = self.batch_size or other.batch_size
         self._add_workers(other.worker_batches, other.worker_s)
 
     def _add_workers(self, batches: list[int], times_s: list[float]) -> None:

@@ -16,6 +16,7 @@ from otel_train.derive.distribution import Distribution, distribution
 from otel_train.derive.event_totals import AlertTotal, CheckpointTotal, ErrorTotal, Profiled, SpanTotal
 from otel_train.derive.gpu import GpuTotals, merged_gpu
 from otel_train.derive.imbalance import Imbalance, imbalance
+from otel_train.derive.loading_facts import LoadingFacts, loading_facts
 from otel_train.derive.mean_step import MeanStep, mean_step
 from otel_train.derive.measures import PhaseShare, Rate, Span, Starvation, StepTime
 from otel_train.derive.memory import Memory, memory
@@ -134,6 +135,8 @@ class RunSummary:
     """How long ranks wait for the slowest; None for one rank, or where that is not recorded."""
     disagreements: tuple[str, ...] = ()
     """What the ranks do not agree on, and which are missing: sentences."""
+    loading_facts: LoadingFacts | None = None
+    """What advice on the input starts from; None where fetches were not timed."""
 
     @property
     def started_unix_s(self) -> float:
@@ -181,6 +184,7 @@ def summarize_run(run: Run, skipped: int = 0) -> RunSummary:
         mean_step(scans, waiting),
         waiting,
         rank_disagreements(identities),
+        loading_facts(scans),
     )
 
 

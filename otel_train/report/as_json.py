@@ -13,6 +13,7 @@ from otel_train.derive.data_loading import DataLoading
 from otel_train.derive.event_totals import CheckpointTotal
 from otel_train.derive.gpu import GpuTotals
 from otel_train.derive.imbalance import Imbalance
+from otel_train.derive.loading_advice import advise
 from otel_train.derive.packing import Packing
 from otel_train.derive.projection import Projection
 from otel_train.derive.scalar_totals import ScalarTotal
@@ -33,6 +34,7 @@ def run_as_dict(run: RunSummary, projections: Sequence[Projection] = ()) -> dict
         "world_size": first.get("world_size"),
         "started_unix_s": run.started_unix_s,
         "bottleneck": asdict(run.merged.verdict),
+        "advice": [asdict(advice) for advice in advise(run.loading_facts)],
         "merged": summary_as_dict(run.merged),
         "ranks": [
             {

@@ -6,7 +6,7 @@ from rich.console import Console, Group, RenderableType
 
 from otel_train.derive.projection import Projection
 from otel_train.derive.summary import RunSummary
-from otel_train.report import details, figures, sections
+from otel_train.report import advice, details, figures, sections
 
 WIDEST = 110
 """Wider lines are harder to read."""
@@ -32,6 +32,7 @@ def render(
         sections.step_time(run.merged, width - BESIDE_STEP_CURVE if draws else 0),
         sections.phases(run.merged, width - BESIDE_BAR if draws else 0),
         figures.changes(run),
+        advice.settings(run),
         sections.ranks(run),
         details.scalars(run.merged, width - BESIDE_SCALAR_CURVE if draws else 0),
     ]

@@ -23,11 +23,12 @@ def _cpu(proc: Path) -> dict[str, Any]:
 
     counts = {"count": psutil.cpu_count(), "physical_count": psutil.cpu_count(logical=False)}
     described: dict[str, Any] = {name: count for name, count in counts.items() if count is not None}
-    model = _cpu_model(proc) or platform.processor() or platform.machine()
+    model = cpu_model(proc) or platform.processor() or platform.machine()
     return {"model": model, **described} if model else described
 
 
-def _cpu_model(proc: Path) -> str | None:
+def cpu_model(proc: Path = Path("/proc")) -> str | None:
+    """As ``cpuinfo`` has it; None where it does not say."""
     try:
         lines = (proc / "cpuinfo").read_text().splitlines()
     except OSError:

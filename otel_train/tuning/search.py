@@ -1,0 +1,276 @@
+"""The search: measure without workers and with few, let the model of the queue rank the rest, verify its favourites.
+
+A full grid measures every setting. Here the model says which could be best, and only those are measured, with their
+neighbours; the better half of them again, in turn, so that what the machine does meanwhile hits all of them.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from otel_train.derive.input_queue import Workload, predict, worker_counts
+from otel_train.errors import TuningError
+from otel_train.tuning.evidence import workload
+from otel_train.tuning.measuring import Measured
+
+AS_GOOD = 0.98
+"""Of settings as fast as this part of the fastest, the one with the fewest workers and the shortest queue is taken."""
+
+FAVOURITES = 3
+"""Settings that the model likes best, measured beside the neighbours of the first."""
+
+CLOSE = 0.90
+"""What comes as near to the fastest is measured once more."""
+
+ROUNDS = 2
+MOST_AGAIN = 5
+"""So often at most, and so many."""
+
+STARTING = 1.2
+"""A measurement is taken to cost so many times what those before did on average: more workers take longer to start."""
+
+LEAST_LIMIT, LEAST_LIMIT_S = 0.5, 2.0
+"""Where the budget is nearly over, a measurement may still take this part of it, or these seconds. None is begun that
+is not expected to be in time: only one that hangs needs the limit."""
+
+WARM_UP = 0.3
+"""The part of a measurement that comes before the first one."""
+
+PROBED_WORKERS = 2
+
+MOST_PARTS = 18
+"""The budget is for so many measurements, start of workers included."""
+
+SHORTEST_S, LONGEST_S = 0.3, 3.0
+"""A measurement takes at least and at most so long."""
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """A loader's settings, the cheaper first. ``prefetch`` is 0 without workers."""
+
+    workers: int
+    prefetch: int = 0
+    pin_memory: bool = False
+
+
+Measure = Callable[[Setting, float, float], Measured]
+"""Of a setting, for about so many seconds, with a limit: what came of it. Raises ``TuningError``."""
+
+
+@dataclass
+class Trial:
+    """One setting: what the model expected, in batches a second, and what was measured. None was not done."""
+
+    setting: Setting
+    predicted: float | None = None
+    measured: Measured | None = None
+    failure: str | None = None
+
+    @property
+    def rate(self) -> float:
+        """Batches a second measured; 0 where it was not, or failed."""
+        return self.measured.batches_per_s if self.measured and not self.failure else 0.0
+
+
+@dataclass
+class Search:
+    """The state of one search, and in the end its outcome."""
+
+    measure: Measure
+    settings: Sequence[Setting]
+    cpus: float
+    budget_s: float
+    allowed: Callable[[Setting, Measured, Measured | None], str | None] = lambda setting, alone, probe: None
+    """Why a setting is left out, given what was seen without workers and with few; None where it is not."""
+    clock: Callable[[], float] = time.perf_counter
+    each_s: float | None = None
+    """How long a measurement takes, where the budget does not say."""
+    warms_up: bool = True
+    trials: dict[Setting, Trial] = field(default_factory=dict)
+    left_out: dict[Setting, str] = field(default_factory=dict)
+    load: Workload | None = None
+    alone_per_s: float | None = None
+    """Batches a second without workers, as they were when the model was asked: what its gain is over."""
+    spent_s: float = 0.0
+    stopped_early: bool = False
+    """The budget was over before all was verified that should have been."""
+
+    def run(self) -> Setting:
+        """The best setting. Raises ``TuningError`` where no workers at all cannot be measured."""
+        self._began = self.clock()
+        alone = self._alone()
+        assert alone.measured is not None
+        self._leave_out(alone.measured, None)
+        probe = self._probe()
+        self._leave_out(alone.measured, probe.measured if probe else None)
+        self._predict(alone, probe)
+        tried = self._verify(self._favourites())
+        self._predict_again(tried)
+        self._verify(self._favourites())
+        self._doubt()
+        self._again()
+        self.spent_s = self.clock() - self._began
+        return self.best()
+
+    def best(self) -> Setting:
+        """The cheapest of those that are about as fast as the fastest."""
+        fastest = max(trial.rate for trial in self.trials.values())
+        return min(setting for setting, trial in self.trials.items() if trial.rate >= AS_GOOD * fastest)
+
+    @property
+    def expected_gain(self) -> float | None:
+        """Of the best setting over none, as the model expected it; 1 for none itself. None where it was not asked."""
+        best = self.best()
+        predicted = self.trials[best].predicted
+        if not best.workers:
+            return 1.0
+        return predicted / self.alone_per_s if predicted and self.alone_per_s else None
+
+    @property
+    def seconds(self) -> float:
+        """How long one measurement takes."""
+        return self.each_s or min(max(self.budget_s / MOST_PARTS, SHORTEST_S), LONGEST_S)
+
+    @property
+    def left_s(self) -> float:
+        """What is left of the budget."""
+        return self.budget_s - (self.clock() - self._began)
+
+    def _alone(self) -> Trial:
+        """Without workers; once for nothing before: what is first is slower, by imports, caches, a CPU that sleeps."""
+        for again in (False, True) if self.warms_up else (True,):
+            alone = self._try(Setting(0), 1.0 if again else WARM_UP)
+            if alone.failure is not None:
+                raise TuningError(alone.failure)
+            if not again:
+                alone.measured = None
+        return alone
+
+    @property
+    def _price_s(self) -> float:
+        """What the next measurement takes, start of workers included: somewhat more than the mean so far."""
+        return max(self.seconds, STARTING * sum(self._took_s) / len(self._took_s))
+
+    def _trial(self, setting: Setting) -> Trial:
+        return self.trials.setdefault(setting, Trial(setting))
+
+    def _try(self, setting: Setting, part: float = 1.0) -> Trial:
+        trial = self._trial(setting)
+        began = self.clock()
+        try:
+            limit_s = max(self.left_s, self.budget_s * LEAST_LIMIT, LEAST_LIMIT_S)
+            found = self.measure(setting, part * self.seconds, limit_s)
+        except TuningError as error:
+            trial.failure = str(error)
+            return trial
+        finally:
+            self._took_s.append(self.clock() - began)
+        if trial.measured is None:
+            trial.measured = found
+        else:
+            trial.measured.merge(found)
+        return trial
+
+    def _leave_out(self, alone: Measured, probe: Measured | None) -> None:
+        for setting in self.settings:
+            why = self.allowed(setting, alone, probe)
+            if why is not None and (setting not in self.trials or self.trials[setting].measured is None):
+                self.left_out[setting] = why
+
+    def _probe(self) -> Trial | None:
+        """With few workers, and the shortest queue that is allowed for them."""
+        known = [each for each in self.settings if 0 < each.workers <= PROBED_WORKERS and each not in self.left_out]
+        return self._try(max(known, key=lambda each: (each.workers, -each.prefetch))) if known else None
+
+    def _predict(self, alone: Trial, probe: Trial | None) -> None:
+        assert alone.measured is not None
+        self.alone_per_s = alone.measured.batches_per_s
+        seen = probe if probe is not None and probe.measured is not None else None
+        self.load = workload(
+            alone.measured, seen.measured if seen else None, seen.setting.prefetch if seen else 2, self.cpus
+        )
+        for setting in self.settings:
+            if setting not in self.left_out:
+                self._trial(setting).predicted = self._expected(self.load, setting)
+
+    def _expected(self, load: Workload, setting: Setting) -> float:
+        return predict(load, setting.workers, max(setting.prefetch, 1)).batches_per_s
+
+    def _favourites(self) -> list[Setting]:
+        """Not measured yet: the cheapest of the best, one step up and down from it, its longest queue, and the best.
+
+        A longer queue makes up for what the model knows nothing of: a machine that is busy with something else.
+        What has been measured stands for itself: one of the best that is expected to be slower than that is none.
+        """
+        expected = {setting: self._worth(trial) for setting, trial in self.trials.items() if not trial.failure}
+        top = max(expected.values())
+        good = sorted(setting for setting, rate in expected.items() if rate >= AS_GOOD * top)
+        ranked = sorted(expected, key=lambda setting: (-round(expected[setting] / top, 2), setting))
+        near = [setting for setting in ranked[:FAVOURITES] if expected[setting] >= CLOSE * top]
+        longest = max(setting for setting in expected if setting.workers == good[0].workers)
+        wanted = [good[0], longest, *_neighbours(good[0], list(expected)), *near]
+        return [setting for setting in dict.fromkeys(wanted) if self.trials[setting].measured is None]
+
+    def _worth(self, trial: Trial) -> float:
+        return trial.rate if trial.measured is not None else (trial.predicted or 0.0) * self._optimism
+
+    _optimism: float = 1.0
+    _took_s: list[float] = field(default_factory=list)
+
+    def _verify(self, settings: list[Setting]) -> list[Setting]:
+        done = []
+        for setting in settings:
+            if self.left_s < self._price_s:
+                self.stopped_early = True
+                break
+            self._try(setting)
+            done.append(setting)
+        return done
+
+    def _predict_again(self, tried: list[Setting]) -> None:
+        """What was expected too much of those verified is expected too much of the others."""
+        ratios = [
+            self.trials[each].rate / expected
+            for each in tried
+            if (expected := self.trials[each].predicted) and self.trials[each].rate
+        ]
+        if ratios:
+            self._optimism = math.exp(sum(map(math.log, ratios)) / len(ratios))
+
+    def _doubt(self) -> None:
+        """The most workers with the longest queue, whatever the model says, where there is time.
+
+        On a machine that is busy with something else more workers get more of the CPUs, which it does not know.
+        """
+        widest = max(setting for setting, trial in self.trials.items() if not trial.failure)
+        if self.trials[widest].measured is None and self.left_s > 2 * self._price_s:
+            self._try(widest)
+
+    def _again(self) -> None:
+        """The fastest once more, in turn, and what they are compared with: a round of all, as long as there is time."""
+        for _ in range(ROUNDS):
+            fastest = max(trial.rate for trial in self.trials.values())
+            close = sorted(setting for setting, trial in self.trials.items() if trial.rate >= CLOSE * fastest)
+            again = [Setting(0), *(setting for setting in close if setting.workers)][:MOST_AGAIN]
+            if self.left_s < self._price_s * len(again):
+                return
+            for setting in again:
+                self._try(setting)
+
+
+def _neighbours(setting: Setting, settings: Sequence[Setting]) -> list[Setting]:
+    """One step fewer and one more workers, with the same queue."""
+    same = sorted(each for each in settings if each.prefetch == setting.prefetch and each.workers)
+    if setting not in same:
+        return sorted(each for each in settings if each.workers)[:1]
+    at = same.index(setting)
+    return [*same[max(at - 1, 0) : at], *same[at + 1 : at + 2]]
+
+
+def grid(cpus: float, most: int | None, prefetch: Sequence[int], pin_memory: Sequence[bool]) -> list[Setting]:
+    """All settings that come into question, by themselves: up to ``most`` workers, or four a CPU granted."""
+    counts = worker_counts(cpus, most)
+    found = {Setting(count, ahead if count else 0, pin) for count in counts for ahead in prefetch for pin in pin_memory}
+    return sorted(found)
