@@ -119,7 +119,7 @@ def _phase_of(course: Course, begin: int, at: int, end: int, change_s: float) ->
     by_phase = {name: float(np.median(mean[at:end]) - np.median(mean[begin:at])) for name, mean in means.items()}
     most = max(by_phase, key=lambda name: by_phase[name] / change_s if change_s else 0.0)
     if not change_s or by_phase[most] / change_s < MOSTLY:
-        return None, None, ", in no phase mostly"
+        return None, None, ", spread over its phases"
     if set(by_phase) == {"other"}:
         return None, None, ""
     return most, by_phase[most], f", mostly in {most}" if most != "other" else ", mostly in no phase"
