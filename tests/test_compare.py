@@ -109,7 +109,7 @@ def test_contributions_add_up_to_the_difference_exactly(tmp_path, first):
 def test_the_pace_is_what_all_phases_share(times, factor):
     """Whatever their times: all slower by one factor is that factor."""
     before = np.array(times)
-    assert pytest.approx(np.log(factor)) == pace_of(before, before * factor)
+    assert pytest.approx(np.log(factor)) == pace_of(before, before * factor, np.ones(len(before), bool))
 
 
 @settings(max_examples=30)
@@ -204,3 +204,27 @@ def test_of_equal_runs_one_that_was_disturbed_counts_for_less(tmp_path, first):
     afters.append(run(tmp_path, "b-busy", 42, varies=9.0, forward=0.5))
     found = compare(befores, afters)
     assert ("slower", "forward") == (found.verdict, found.phases[0].name)
+
+
+@pytest.mark.parametrize("before", ["fast", "slow"])
+def test_a_loader_whose_batches_come_late_is_named(tmp_path, before):
+    """Every other step waits twenty times as long as it works, as with two workers, and the other phases are faster by a
+    tenth or more, each a little differently: the wait is what changed, both ways round."""
+
+    def recorded(name, late, pace):
+        builder, generator = LogBuilder(tmp_path, name), np.random.default_rng(len(name))
+        for number in range(120):
+            wait = 200 * MS if late and number % 2 else 2 * MS
+            work = [("forward", 3.0 * pace), ("backward", 5.0 * pace**1.2), ("optimizer", 1.5 * pace**1.5)]
+            at, phases = wait, [("data_wait", 0, wait)]
+            for phase, took_ms in work:
+                took = int(took_ms * MS * generator.normal(1, 0.01))
+                phases.append((phase, at, took))
+                at += took
+            builder.step(number, at, phases)
+        return fingerprint(Run(tmp_path / name))
+
+    sides = {"fast": recorded("fast", False, 1.0), "slow": recorded("slow", True, 0.9)}
+    after = "slow" if before == "fast" else "fast"
+    found = compare([sides[before]], [sides[after]])
+    assert ("slower" if after == "slow" else "faster", "data_wait") == (found.verdict, found.phases[0].name)
