@@ -109,7 +109,7 @@ def test_contributions_add_up_to_the_difference_exactly(tmp_path, first):
 def test_the_pace_is_what_all_phases_share(times, factor):
     """Whatever their times: all slower by one factor is that factor."""
     before = np.array(times)
-    assert pytest.approx(np.log(factor)) == pace_of(before, before * factor, np.ones(len(before), bool))
+    assert pytest.approx(np.log(factor)) == pace_of(before, before * factor)
 
 
 @settings(max_examples=30)
@@ -208,8 +208,8 @@ def test_of_equal_runs_one_that_was_disturbed_counts_for_less(tmp_path, first):
 
 @pytest.mark.parametrize("before", ["fast", "slow"])
 def test_a_loader_whose_batches_come_late_is_named(tmp_path, before):
-    """Every other step waits twenty times as long as it works, as with two workers, and the other phases are faster by a
-    tenth or more, each a little differently: the wait is what changed, both ways round."""
+    """Every other step waits twenty times as long as it works, as with two workers, and the other phases are faster,
+    each a little differently: the wait is what changed, both ways round."""
 
     def recorded(name, late, pace):
         builder, generator = LogBuilder(tmp_path, name), np.random.default_rng(len(name))

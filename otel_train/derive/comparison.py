@@ -22,14 +22,13 @@ from otel_train.derive.difference import (
     difference_of,
 )
 from otel_train.derive.fingerprint import UNDISTURBED, Fingerprint
-from otel_train.derive.phase_change import PhaseChange, Sides, are_alike, phase_changes
+from otel_train.derive.phase_change import TOO_LARGE, PhaseChange, Sides, are_alike, phase_changes
 from otel_train.derive.side_changes import Change, changes
 from otel_train.errors import ComparisonError
 
 ALIKE = 0.025
 """One run a side: a pace that differs by more is said to be something that more runs would have to tell."""
-TOO_LARGE_FOR_A_MACHINE = 0.25
-"""A phase that by itself takes so much of a step more, or less, is the run's own, however alike the others are."""
+
 
 IN_TURNS = "More runs of each, recorded in turns, can tell."
 
@@ -154,7 +153,8 @@ def _judged(
         which = f"the median step changes by {_signed(median.change)}, the mean by {_signed(mean.change)}"
         return step, f"{which}{': ' + where if where else ', no phase more than the others'}."
     alone = not several and (pace is None or abs(pace) > ALIKE) and are_alike(sides, phases)
-    alone = alone and not any(abs(phase.shown) > TOO_LARGE_FOR_A_MACHINE for phase in shown)
+    shorter_s = min(sum(phase.before_s for phase in phases), sum(phase.after_s for phase in phases))
+    alone = alone and not any(abs(phase.after_s - phase.before_s) > TOO_LARGE * shorter_s for phase in shown)
     if shown and not alone and not shown[0].as_a_whole:
         return TOO_LITTLE, f"{where} beside the other phases, but the step as a whole changes the other way. {IN_TURNS}"
     if shown and not alone:

@@ -2,7 +2,7 @@
 
 With one run a side it is not known how much equal runs differ: a machine that is shared, hot or differently placed
 makes a whole run slower, all phases alike. What it makes alike is the **pace**; what a phase takes beyond it is the
-run's own. Waiting for data has little say in the pace: how long it is tells how full a queue was.
+run's own. A wait for data that changes far more than all else has no say in the pace: a queue ran empty, or filled.
 ``docs/compare.md`` has what that was worth on real runs.
 """
 
@@ -26,6 +26,11 @@ LARGE = 1.0
 """The variance of a run that has no stretches: nothing it has is shown."""
 APART = 0.05
 """Paces that differ by more, as logarithms, are none: nothing says which of the phases changed."""
+TOO_LARGE = 1.0
+"""What by itself takes so many steps more, or less (the shorter ones of the two sides), is the run's own, however alike
+the others are. With a quarter of a step, 3 in 100 of the study's equal runs were taken for different."""
+TWICE = 2.0
+"""A wait for data that is so many times what the others' pace makes of it, and ``TOO_LARGE``, is a queue's doing."""
 SMALL = 0.005
 """Phases of a smaller part of the step have no vote on the pace: their own noise is too large."""
 
@@ -67,15 +72,9 @@ class PhaseChange:
         return SLOWER if self.shown > 0 else FASTER if self.shown < 0 else NO_DIFFERENCE
 
 
-def voters(names: Sequence[str]) -> Series:
-    """Which phases tell the pace; all of them where none would be left."""
-    work = np.array([name != DATA_WAIT for name in names], bool)
-    return work if work.any() else ~work
-
-
-def pace_of(before: Series, after: Series, voting: Series) -> float:
+def pace_of(before: Series, after: Series) -> float:
     """The logarithm of how much longer phases take alike: the median of theirs, each with the weight of its time."""
-    both = voting & (before > 0) & (after > 0)
+    both = (before > 0) & (after > 0)
     if not both.any():
         return 0.0
     logs, weights = np.log(after[both] / before[both]), before[both]
@@ -84,22 +83,21 @@ def pace_of(before: Series, after: Series, voting: Series) -> float:
     return float(logs[order][np.searchsorted(passed, passed[-1] / 2)])
 
 
-def paces_of(before: Series, after: Series, voting: Series, limit: float) -> list[float]:
+def paces_of(before: Series, after: Series) -> list[float]:
     """The pace as the phases' time has it and, each phase with one vote, as the two in the middle have it.
 
     They agree where most phases, of most of the time, change alike. Where forward and backward became faster and all
-    else did not, they do not, and nothing says which of the two is the machine's. Waiting for data has a vote among
-    them while it changes no more than a machine's pace may (``limit``).
+    else did not, they do not, and nothing says which of the two is the machine's.
     """
-    each = (before > SMALL * before[voting].sum()) & (after > 0)
-    changes = np.log(after[each] / before[each])
-    logs = np.sort(changes[voting[each] | (np.abs(changes) <= limit)])
+    voting = (before > SMALL * before.sum()) & (after > 0)
+    logs = np.sort(np.log(after[voting] / before[voting]))
     votes = [float(logs[(len(logs) - 1) // 2]), float(logs[len(logs) // 2])] if len(logs) else []
-    return [pace_of(before, after, voting), *votes]
+    return [pace_of(before, after), *votes]
 
 
-def beyond_pace(before: Series, after: Series, pace: float) -> Series:
+def beyond_pace(before: Series, after: Series, pace: float | None = None) -> Series:
     """What each phase takes more than the pace explains, in parts of the step before."""
+    pace = pace_of(before, after) if pace is None else pace
     own: Series = (after * math.exp(-pace) - before) / before.sum()
     return own
 
@@ -134,7 +132,7 @@ def are_alike(sides: Sides, phases: Sequence[PhaseChange]) -> bool:
     names = [phase.name for phase in phases]
     before, after = (_side(side, names, UNDISTURBED).times_s for side in sides)
     reach = [phase.reach.get(UNDISTURBED, math.inf) for phase in phases]
-    return bool((np.abs(beyond_pace(before, after, pace_of(before, after, voters(names)))) < reach).all())
+    return bool((np.abs(beyond_pace(before, after)) < reach).all())
 
 
 def _beyond_chance(
@@ -146,14 +144,14 @@ def _beyond_chance(
     if np.count_nonzero(np.sum([_times(run, names, MEAN) for side in sides for run in side], axis=0)) < 2:
         return {}, {}, {}, None
     each = 1 - (1 - confidence) / (len(names) * len(EQUAL_RUNS))
-    limit, voting = _varying_pace(sides), voters(names)
+    limit = _varying_pace(sides)
     for statistic in EQUAL_RUNS:
         before, after = (_side(side, names, statistic) for side in sides)
-        own[statistic] = _own(before.times_s, after.times_s, voting, limit)
+        own[statistic] = _own(names, before.times_s, after.times_s, limit)
         reach[statistic] = _reach(before, after, EQUAL_RUNS[statistic], each)
         totals = float(before.times_s.sum()), float(after.times_s.sum())
         whole[statistic] = totals[1] / totals[0] - 1 if totals[0] else 0.0
-        paces[statistic] = math.expm1(pace_of(before.times_s, after.times_s, voting))
+        paces[statistic] = math.expm1(pace_of(before.times_s, after.times_s))
     return own, reach, whole, paces[UNDISTURBED]
 
 
@@ -172,7 +170,7 @@ def _side(runs: Sequence[Fingerprint], names: Sequence[str], statistic: str) -> 
     """The mean of the runs, in which one that varies more counts for less."""
     times = [np.array(_times(run, names, statistic)) for run in runs]
     fastest = min(times, key=lambda each: float(each.sum()))
-    at_pace = np.array([each * math.exp(-pace_of(fastest, each, voters(names))) for each in times])
+    at_pace = np.array([each * math.exp(-pace_of(fastest, each)) for each in times])
     within = [_within(run, names, statistic) for run in runs]
     known = EQUAL_RUNS[statistic] ** 2
     weights = np.array([known / (known + variance) for variance in within])
@@ -187,15 +185,27 @@ def _times(run: Fingerprint, names: Sequence[str], statistic: str, stretch: int 
     return [run.phases[name].stretches_s[statistic][stretch] if name in run.phases else 0.0 for name in names]
 
 
-def _own(before: Series, after: Series, voting: Series, limit: float) -> Series:
+def _own(names: Sequence[str], before: Series, after: Series, limit: float) -> Series:
     """What each phase takes more, or less, beyond the pace: of those in question the least of it; 0 for phases that
-    tell the pace where these are far apart. What no machine makes (``limit``) is no pace: then it is as it is."""
-    paces = [pace if abs(pace) <= limit else 0.0 for pace in paces_of(before, after, voting, limit)]
-    in_question = voting if max(paces) - min(paces) > APART else np.zeros(len(before), bool)
+    tell the pace, where these are far apart. What no machine makes (``limit``) is no pace: then it is as it is."""
+    telling = _telling(names, before, after)
+    paces = [pace if abs(pace) <= limit else 0.0 for pace in paces_of(before[telling], after[telling])]
     found = np.array([beyond_pace(before, after, pace) for pace in paces])
     least = np.abs(found).min(axis=0)
     own: Series = np.where((found > 0).all(axis=0), least, np.where((found < 0).all(axis=0), -least, 0.0))
-    return np.where(in_question, 0.0, own)
+    return np.where(telling, 0.0, own) if max(paces) - min(paces) > APART else own
+
+
+def _telling(names: Sequence[str], before: Series, after: Series) -> Series:
+    """Which phases tell the pace: all, but for a wait for data that changes far more than the others do."""
+    telling = np.ones(len(names), bool)
+    if DATA_WAIT in names and len(names) > 2:
+        at = names.index(DATA_WAIT)
+        others = np.arange(len(names)) != at
+        usual = before[at] * math.exp(pace_of(before[others], after[others]))
+        apart = abs(after[at] - usual) > TOO_LARGE * min(before.sum(), after.sum())
+        telling[at] = not (apart and max(after[at], usual) > TWICE * min(after[at], usual))
+    return telling
 
 
 def _varying_pace(sides: Sides) -> float:
@@ -221,6 +231,5 @@ def _within(run: Fingerprint, names: Sequence[str], statistic: str) -> float:
     count = min(len(run.phases[name].stretches_s[statistic]) for name in names if name in run.phases)
     if count < 2 or not whole.sum():
         return LARGE
-    stretches = [np.array(_times(run, names, statistic, stretch)) for stretch in range(count)]
-    parts = [beyond_pace(whole, each, pace_of(whole, each, voters(names))) for each in stretches]
+    parts = [beyond_pace(whole, np.array(_times(run, names, statistic, stretch))) for stretch in range(count)]
     return float(np.max(np.var(parts, axis=0, ddof=1))) / count
