@@ -183,11 +183,8 @@ def test_the_global_random_is_the_trainings():
 
 def test_loggers_stay_as_they_were():
     """Filters of a moment are gone after it."""
+    loggers = [logging.getLogger(name) for name in ("urllib3.connectionpool", "urllib3.util.retry")]
+    before = [list(logger.filters) for logger in loggers]
     with WebhookServer() as server:
         webhook(server.url).send(notification())
-    assert [] == [
-        logger.name
-        for name in ("urllib3.connectionpool", "urllib3.util.retry")
-        for logger in [logging.getLogger(name)]
-        if logger.filters
-    ]
+    assert before == [logger.filters for logger in loggers]

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from otel_train.derive.event_totals import scan_events
 from otel_train.derive.gpu import scan_gpu
 from otel_train.derive.resource_totals import scan_resources
@@ -16,7 +18,7 @@ from otel_train.resource_names import Series
 from otel_train.runlog.events import Event, Position
 from otel_train.runlog.ranklog import RankLog
 from otel_train.runlog.records import GPU, STEP, Records, SegmentReader
-from otel_train.runlog.resources import Headers
+from otel_train.runlog.resources import Headers, ResourceTable
 
 FIRST = Position()
 
@@ -59,6 +61,14 @@ class Slice(RankLog):
     ) -> Iterator[tuple[float, dict[Series, float], Position]]:
         """Its samples; the arguments make no difference."""
         return iter(self.rows_inside)
+
+    def resource_tables(self) -> Iterator[ResourceTable]:
+        """Its samples as one table; none without any."""
+        rows = [row for _, row, _ in self.rows_inside]
+        series = list(dict.fromkeys(key for row in rows for key in row))
+        if series:
+            values = np.array([[row.get(key, np.nan) for key in series] for row in rows])
+            yield ResourceTable(np.array([unix_s for unix_s, _, _ in self.rows_inside]), series, values)
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,8 @@ def told(value: float, like: Quantity, apart_from: float | None = None, digits: 
     number = _in_unit(value, like)
     if apart_from is not None and apart_from != value:
         other = _in_unit(apart_from, like)
-        while digits < 17 and _rounded(number, digits) == _rounded(other, digits):
+        usual = _rounded(other, digits)
+        while digits < 17 and _rounded(number, digits) in (_rounded(other, digits), usual):
             digits += 1
     return _joined(_rounded(number, digits), like.spelling, like.ucum)
 
