@@ -58,6 +58,8 @@ def test_rows_are_at_the_step_and_time_of_their_end(tmp_path):
     assert [9, 19, 29, 39] == [row.step for row in rows]
     unix_ns = log.log.anchor.unix_ns
     assert [unix_ns + 10 * SECOND * number for number in (1, 2, 3, 4)] == [row.unix_ns for row in rows]
+    memory = [row.values["otel_train/resource/process.memory.usage/max"] for row in rows]
+    assert [1e6 + 9, 1e6 + 19, 1e6 + 29, 1e6 + 39] == memory, "each interval has its own samples"
     assert [1.0] * 4 == [row.values["otel_train/step_time/p50"] for row in rows]
     assert [pytest.approx(0.01)] * 4 == [row.values["otel_train/overhead/share"] for row in rows]
 
