@@ -99,7 +99,8 @@ def test_lightning_by_hand(lightning, tmp_path):
         trainer.predict(module, loader(4))
     assert [0] * 4 + [1] * 4 == [step.epoch for step in run.steps]
     assert [4] * 8 == [step.samples for step in run.steps]
-    assert {"data_wait", "forward", "backward", "optimizer"} == {phase.name for phase in run.steps[-1].phases}
+    phases = {phase.name for phase in run.steps[-1].phases} - {"zero_grad"}  # which is there where it was slow
+    assert {"data_wait", "forward", "backward", "optimizer"} == phases
     assert [("sanity_check", 2), ("validation", 2), ("validation", 2), ("test", 3), ("predict", 1)] == evaluations(run)
     assert [0, 1, 2, 3, 4, 5, 6, 7] == [step for step, _ in values(run, "loss")]
     assert [3, 7] == [step for step, _ in values(run, "val_loss")]
