@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from otel_train.derive.changes import sentences
-from otel_train.derive.summary import RunSummary
+from otel_train.derive.summary import RunSummary, Summary
 from otel_train.report import text
 from otel_train.report.facts import MOST_ROWS, Grid
 
@@ -151,9 +151,9 @@ def without_secrets(command: list[str]) -> list[str]:
     return shown
 
 
-def ourselves(run: RunSummary) -> list[str]:
+def ourselves(merged: Summary) -> list[str]:
     """What otel_train cost, and what is no longer there."""
-    merged, lines = run.merged, []
+    lines = []
     if merged.overhead_s is not None and merged.span and merged.span.stepping_s:
         share = merged.overhead_s / merged.span.stepping_s
         cost = f"{text.seconds(merged.overhead_s)} of the training threads, {share * 100:.2f} % of the step time"

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from otel_train.derive.event_totals import CheckpointTotal
 from otel_train.derive.summary import RunSummary, Summary
-from otel_train.report import text
+from otel_train.report import circumstances, text
 from otel_train.report.sections import columns
 
 MOST_SCALARS = 12
@@ -201,17 +201,5 @@ def _distinct(facts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def ourselves(summary: Summary) -> RenderableType | None:
     """What otel_train cost, and what is no longer there."""
-    lines = []
-    if summary.overhead_s is not None and summary.span and summary.span.stepping_s:
-        share = summary.overhead_s / summary.span.stepping_s
-        cost = f"{text.seconds(summary.overhead_s)} of the training threads, {share * 100:.2f} % of the step time"
-        lines.append(f"otel_train took {cost}.")
-    if summary.counts.lost:
-        lost = text.plural(summary.counts.lost, "older step")
-        lines.append(f"Not on disk any more: {lost} (OTEL_TRAIN_MAX_DISK). All figures are of the rest.")
-    if summary.checkpoints_left_out:
-        calls = text.plural(int(summary.checkpoints_left_out), "call")
-        lines.append(f"{calls} of torch.save, torch.load and the like were small or read data: no checkpoints.")
-    if summary.records_dropped:
-        lines.append(f"{text.plural(int(summary.records_dropped), 'record')} could not be kept or sent.")
+    lines = circumstances.ourselves(summary)
     return Text("\n".join(lines), style="dim") if lines else None

@@ -50,7 +50,7 @@ def run_as_markdown(run: RunSummary, projections: Sequence[Projection] = ()) -> 
                  circumstances.errors(run)):  # fmt: skip
         if grid:
             lines += _folded(grid)
-    lines += [f"<sub>{escaped(line)}</sub>" for line in circumstances.ourselves(run)]
+    lines += [f"<sub>{escaped(line)}</sub>" for line in circumstances.ourselves(run.merged)]
     if merged.step_time is None:
         lines.append("No training step is recorded.")
     return "\n".join(lines).rstrip() + "\n"
