@@ -69,8 +69,8 @@ def page(run: Run, summary: RunSummary, projections: Sequence[Projection] = ()) 
         urgent=circumstances.urgent(summary), headline=facts.headline(summary),
         changes=circumstances.changes(summary),
         parts=[(part, [(title, next(placed)) for title in part.figures]) for part in parts],
-        ourselves=circumstances.ourselves(summary.merged), scripts=scripts, policy=_policy(scripts), version=__version__,
-        percent=text.percent,
+        ourselves=circumstances.ourselves(summary.merged), percent=text.percent,
+        scripts=scripts, policy=_policy(scripts), version=__version__,
     )  # fmt: skip
 
 
