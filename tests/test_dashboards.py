@@ -65,6 +65,20 @@ def test_panels_say_what_they_are(path):
         assert panel["type"] == "table" or panel["fieldConfig"]["defaults"]["unit"]
 
 
+def test_dashboards_are_provided():
+    """By a provider of files, with the fields that Grafana's page on provisioning names, where compose mounts them."""
+    text = (GRAFANA / "provisioning" / "dashboards" / "otel_train.yaml").read_text()
+    (provider,) = yaml.safe_load(text)["providers"]
+    documented = {
+        "name", "orgId", "folder", "folderUid", "type", "disableDeletion", "updateIntervalSeconds", "allowUiUpdates",
+        "options",
+    }  # fmt: skip
+    assert documented >= set(provider)
+    assert ("file", ["path"]) == (provider["type"], list(provider["options"]))
+    compose = yaml.safe_load((GRAFANA.parents[1] / "docker-compose.yml").read_text())
+    assert f"./stack/grafana/dashboards:{provider['options']['path']}:ro" in compose["services"]["grafana"]["volumes"]
+
+
 def test_exemplars_lead_to_traces_and_back():
     """The label that Prometheus has them under, and the labels that a span's run and rank are there."""
     prometheus, jaeger = yaml.safe_load((GRAFANA / "provisioning" / "datasources" / "otel_train.yaml").read_text())[

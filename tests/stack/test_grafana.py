@@ -1,4 +1,5 @@
-"""Dashboards by Grafana's own schema: its typed Go library, at the version of the one that writes them."""
+"""Dashboards by Grafana's own schema, its typed Go library at the version of the one that writes them; and provisioning
+by the types that Grafana publishes of its data sources and their options."""
 
 import json
 import os
@@ -6,17 +7,24 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from grafana_schema import PROGRAM
+from grafana_types import FOLDER, mistakes
 
-DASHBOARDS = sorted((Path(__file__).parents[2] / "stack" / "grafana" / "dashboards").glob("*.json"))
+GRAFANA = Path(__file__).parents[2] / "stack" / "grafana"
+DASHBOARDS = sorted((GRAFANA / "dashboards").glob("*.json"))
+
+
+def do_without(why):
+    """Skips; fails in CI."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
 
 
 @pytest.fixture
 def read():
     """Reads dashboards strictly. Skips without the program, but fails in CI."""
     if not PROGRAM.is_file():
-        why = "not built: python tests/stack/grafana_schema.py"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
+        do_without("not built: python tests/stack/grafana_schema.py")
     return lambda *paths: subprocess.run([PROGRAM, *paths], capture_output=True, text=True)
 
 
@@ -42,3 +50,33 @@ def test_a_mistake_is_told(read, change, tmp_path):
     done = read(path)
     assert "1 read, 1 wrong\n" == done.stdout
     assert "panels[" in done.stderr
+
+
+@pytest.fixture
+def datasources():
+    """As they ship."""
+    if not FOLDER.is_dir():
+        do_without("not fetched: python tests/stack/grafana_types.py")
+    return yaml.safe_load((GRAFANA / "provisioning" / "datasources" / "otel_train.yaml").read_text())["datasources"]
+
+
+def test_data_sources_are_what_grafana_publishes(datasources, tmp_path):
+    """Of each the fields, and the options that are its type's."""
+    assert ["prometheus", "jaeger"] == [each["type"] for each in datasources]
+    assert "" == mistakes(datasources, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda source: source.pop("url"), "'url' is missing"),
+        (lambda source: source["jsonData"].update(httpMethods="POST"), "'\"httpMethods\"' does not exist"),
+        (lambda source: source["jsonData"].update(prometheusType="Thano"), "'\"Thano\"' is not assignable"),
+        (lambda source: source["jsonData"]["exemplarTraceIdDestinations"][0].pop("name"), "'name' is missing"),
+    ],
+    ids=["lacking", "unknown", "not allowed", "lacking deep inside"],
+)
+def test_a_mistake_in_a_data_source_is_told(datasources, change, told, tmp_path):
+    """So the check can fail."""
+    change(datasources[0])
+    assert told in mistakes(datasources, tmp_path)
