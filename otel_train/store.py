@@ -1,8 +1,6 @@
 """The writing end of a rank's log: its folder, or memory when none can be had, and one warning that says so."""
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -188,13 +186,3 @@ def _in_memory(directory: Path, error: OSError, budget: int) -> Store:
         error,
     )
     return Store(Memory(), budget)
-
-
-def free_bytes(path: Path) -> int | None:
-    """Room left on the file system that holds ``path``; None where it cannot be told."""
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    try:
-        return shutil.disk_usage(path).free if os.access(path, os.R_OK) else None
-    except OSError:
-        return None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from log_builder import MS, LogBuilder
 
 from otel_train.derive.comparison import compare, keeps
-from otel_train.derive.fingerprint import Fingerprint, fingerprint, phase_times
+from otel_train.derive.fingerprint import Fingerprint, facts_of, fingerprint, phase_times
 from otel_train.derive.phase_change import pace_of
 from otel_train.errors import ComparisonError
 from otel_train.runlog.runs import Run
@@ -147,6 +147,19 @@ def test_what_else_changed_is_told(tmp_path, first):
         ("software", "torch", "2.9.0", "2.10.0"), ("git", "commit", "abc", "def"), ("git", "dirty", None, "True"),
         ("resources", "process.memory.usage", 1e9, 2e9),
     } <= set(told)  # fmt: skip
+
+
+def test_no_secret_is_kept():
+    """Baselines are committed: of the command line and the settings, what sounds like one is hidden."""
+    identity = {
+        "process": {"command": ["python", "train.py", "--hf-token", "abc", "--lr", "1"]},
+        "settings": {"headers": {"authorization": "abc"}, "endpoint": "http://me:abc@there:4318", "level": None},
+    }
+    kept = facts_of(identity)["settings"]
+    assert "train.py --hf-token (hidden) --lr 1" == kept["command"]
+    assert ("authorization=(hidden)", "http://(hidden)@there:4318") == (kept["headers"], kept["endpoint"])
+    assert "abc" not in str(kept)
+    assert "level" not in kept
 
 
 @pytest.mark.parametrize("steps", [0, 1, 10, 24])

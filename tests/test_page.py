@@ -25,8 +25,8 @@ from otel_train.derive.history import (
     thinned,
     thinner,
 )
+from otel_train.derive.secrets import without_secrets
 from otel_train.derive.stretches import MOST_POINTS, stretches
-from otel_train.report.circumstances import without_secrets
 from otel_train.report.markdown import escaped
 from otel_train.resource_names import series
 from otel_train.runlog.layout import EVALUATION

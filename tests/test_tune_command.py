@@ -85,6 +85,20 @@ def test_without_workers_nothing_is_left_that_needs_them(trying):
     assert 0 == OwnLoader(Numbers(), workers=3).num_workers
 
 
+@pytest.mark.parametrize("content", ["2", "{num_workers: 2}", "[]"])
+def test_what_the_command_does_not_set_is_told(content, monkeypatch, caplog):
+    """Somebody set the variable by hand: a warning, and loaders stay as they are."""
+    before = DataLoader.__init__
+    monkeypatch.setenv(VARIABLE, content)
+    instrumentation.instrument()
+    try:
+        assert DataLoader.__init__ is before
+    finally:
+        instrumentation.uninstrument()
+    (said,) = [entry.getMessage() for entry in caplog.records if VARIABLE in entry.getMessage()]
+    assert said.startswith(f"{VARIABLE}: got {content!r}; allowed is a JSON object")
+
+
 def test_what_is_settled():
     """Only what is tried changes, where there are workers."""
     assert {"num_workers": 2} == settled({"num_workers": 0, "timeout": 3}, {"num_workers": 2})

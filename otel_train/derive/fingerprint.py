@@ -12,6 +12,7 @@ import numpy as np
 
 from otel_train.derive.catalogue import resource_mean
 from otel_train.derive.difference import FEWEST, MEAN, MEDIAN, Estimate, estimate
+from otel_train.derive.secrets import setting_without_secrets, without_secrets
 from otel_train.derive.steady import Steady, steady_run
 from otel_train.derive.steps import Column
 from otel_train.derive.summary import RunSummary, summarize_run
@@ -137,8 +138,10 @@ def facts_of(identity: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     software |= {name: hardware[name] for name in ("driver", "cuda_driver") if hardware.get(name)}
     software["otel_train"] = str(identity.get("otel_train_version", "?"))
     process = identity.get("process") or {}
-    own = {"command": " ".join(map(str, process.get("command", ())[1:])), "host": process.get("host")}
-    settings = {**own, "world_size": identity.get("world_size"), **(identity.get("settings") or {})}
+    own = {"command": " ".join(without_secrets(process.get("command", ())[1:])), "host": process.get("host")}
+    given = identity.get("settings") or {}
+    known = {name: setting_without_secrets(name, value) for name, value in given.items() if value is not None}
+    settings = {**own, "world_size": identity.get("world_size"), **known}
     git = identity.get("git") or {}
     parts = {"hardware": _hardware(hardware), "software": software, "settings": settings, "git": git}
     return {

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from otel_train import guard
 from otel_train.hooks.patching import all_of, replace
 
 VARIABLE = "OTEL_TRAIN_TUNE"
@@ -20,16 +21,29 @@ ALLOWED = frozenset({"num_workers", "prefetch_factor", "pin_memory"})
 
 def install(module: ModuleType) -> Callable[[], None]:
     """Replace ``DataLoader.__init__`` (torch's or torchdata's) where settings are being tried; returns the undo."""
-    content = os.environ.get(VARIABLE)
-    if not content:
+    tried = tried_settings(os.environ.get(VARIABLE, ""))
+    if not tried:
         return lambda: None
-    tried = {name: value for name, value in json.loads(content).items() if name in ALLOWED}
     undo = [
         _override(module.__dict__[name], tried)
         for name in ("DataLoader", "StatefulDataLoader")
         if name in module.__dict__ and module.__dict__[name].__module__ == module.__name__
     ]
     return all_of(undo)
+
+
+def tried_settings(content: str) -> dict[str, Any]:
+    """The variable's settings; none where it is empty or, with a warning, nothing that the command sets."""
+    try:
+        tried = json.loads(content or "{}")
+        return {name: value for name, value in tried.items() if name in ALLOWED}
+    except (ValueError, AttributeError):
+        guard.warn_once(
+            VARIABLE,
+            "%s: got %.200r; allowed is a JSON object, as otel-train tune sets it. DataLoaders stay as they are",
+            VARIABLE, content,
+        )  # fmt: skip
+        return {}
 
 
 def _override(loaders: Any, tried: dict[str, Any]) -> Callable[[], None]:

@@ -1,20 +1,16 @@
 """More of the report as plain tables: alerts, errors, profiles, and with what the run ran."""
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
 from otel_train.derive.changes import sentences
+from otel_train.derive.secrets import setting_without_secrets, without_secrets
 from otel_train.derive.summary import RunSummary, Summary
 from otel_train.report import text
 from otel_train.report.facts import MOST_ROWS, Grid
 
 MOST_FAILED_SHOWN = 20
 LONGEST_MESSAGE = 300
-
-HIDDEN = "(hidden)"
-_SECRET_OPTION = re.compile(r"(?i)(token|secret|passw|credential|api[-_]?key|access[-_]?key|auth)")
-_USER_OF_URL = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def urgent(run: RunSummary) -> list[str]:
@@ -127,28 +123,9 @@ def _software(identity: dict[str, Any]) -> Iterable[tuple[str, str]]:
 def settings(run: RunSummary) -> Grid | None:
     """The settings of otel_train that the first rank recorded with; what may be a secret is hidden."""
     known = run.identities[min(run.identities)].get("settings") or {}
-    rows = [(str(name), _setting(name, value)) for name, value in known.items() if value not in (None, {}, [], "")]
+    given = {str(name): value for name, value in known.items() if value not in (None, {}, [], "")}
+    rows = [(name, setting_without_secrets(name, value)) for name, value in given.items()]
     return Grid("Settings of otel_train", ("", ""), rows, (False, False)) if rows else None
-
-
-def _setting(name: str, value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key}={_setting(key, each)}" for key, each in value.items())
-    return HIDDEN if _SECRET_OPTION.search(name) else _USER_OF_URL.sub(f"{HIDDEN}@", str(value))
-
-
-def without_secrets(command: list[str]) -> list[str]:
-    """A command line without the values of options that sound like secrets, and without passwords in addresses."""
-    shown, hides = [], False
-    for word in map(str, command):
-        name, sign, _ = word.partition("=")
-        sounds = bool(_SECRET_OPTION.search(name)) and (name.startswith("-") or bool(sign))
-        if hides and not word.startswith("-"):
-            shown.append(HIDDEN)
-        else:
-            shown.append(f"{name}={HIDDEN}" if sounds and sign else _USER_OF_URL.sub(f"{HIDDEN}@", word))
-        hides = sounds and not sign
-    return shown
 
 
 def ourselves(merged: Summary) -> list[str]:
