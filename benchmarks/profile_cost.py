@@ -1,11 +1,14 @@
 """What profiling costs a training, by torch's profiler and by what otel_train does with it.
 
-    python benchmarks/profile_cost.py [--windows 1000] [--rounds 6] [--part NAME] [--bare]
+    python benchmarks/profile_cost.py [--windows 1000] [--rounds 6] [--steps 30000] [--part NAME] [--bare]
 
 1. ``stop``: a step of a GPT of 8 layers, and what the training thread pays from its end on (``stop()``, and what is
    ours on top), the steps after it, and how long the event takes to come.
-2. ``interleaved``: rounds of a small GPT, profiles off, on (``profile_every="auto"``, the default budget), off.
-3. ``windows``: so many one after the other: memory, and the step's time before the process's first window and after the
+2. ``share``: one long run of a small GPT, ``profile_every="auto"``, the default budget: what all its profiled steps
+   and the hundred after each took more than the steps around them, of the whole run; and the same of as many places
+   where nothing was profiled, which is the noise.
+3. ``interleaved``: rounds of it, profiles off, on, off. Its noise is that of whole rounds, larger than the cost.
+4. ``windows``: so many one after the other: memory, and the step's time before the process's first window and after the
    last. ``--bare``: only this, with torch's profiler alone, which keeps some memory itself, and on a GPU slows
    launches from its first window on.
 
@@ -98,6 +101,36 @@ def profiles() -> list[Event]:
     return [event for event, _ in RankLog(active.session.store).events() if event.kind == PROFILE]
 
 
+def share(steps: int) -> None:
+    """Print which part of one run its profiles took, and the noise of that figure."""
+    step = training(4, 64, 8, 64)
+    with otel_train.init(dir=tempfile.mkdtemp(), profile_every="auto", profile_on_alert=False):
+        profiling, windows_at, times = active.session.profiling, [], []
+        for number in range(steps):
+            times.append(timed(step))
+            if profiling._window is not None:  # at the end of this step the profiler was started
+                windows_at.append(number)
+        every = profiling._schedule.every
+    print(f"  {steps} steps of {statistics.median(times):.2f} ms; profiled: {len(windows_at)}, the first was step "
+          f"{windows_at[0]}; one in {every} at the end")  # fmt: skip
+    between = [start + (FELT + AROUND) * 2 for start in windows_at]
+    for name, where in (("profiles", windows_at), ("noise", between)):
+        took = [excess_ms(times, start) for start in where if start >= AROUND and start + FELT + AROUND < steps]
+        print(f"  {name:9} {sum(took) / sum(times):+.2%} of the run (goal: at most 1%); each place, ms: "
+              f"median {statistics.median(took):.0f}, {min(took):.0f} to {max(took):.0f}")  # fmt: skip
+
+
+FELT, AROUND = 100, 200
+"""Steps that may feel a profile, and steps on each side of them that do not."""
+
+
+def excess_ms(times: list[float], start: int) -> float:
+    """What the steps from there on that may feel a profile took more than as many of those around them."""
+    felt = times[start : start + FELT]
+    usual = times[start - AROUND : start] + times[start + FELT : start + FELT + AROUND]
+    return sum(felt) - len(felt) * statistics.fmean(usual)
+
+
 def interleaved(rounds: int) -> None:
     """Print ms a step, with profiles and without."""
     step = training(4, 64, 8, 64)
@@ -175,13 +208,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--windows", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=30000)
     parser.add_argument("--bare", action="store_true")
-    parser.add_argument("--part", choices=("windows", "stop", "interleaved"), action="append", help="Default: all.")
+    parser.add_argument(
+        "--part", choices=("windows", "stop", "share", "interleaved"), action="append", help="Default: all."
+    )
     options = parser.parse_args()
     print(f"torch {torch.__version__} on {torch.cuda.get_device_name() if DEVICE == 'cuda' else 'the CPU'}")
     parts = {
         "windows": lambda: (bare if options.bare else windows)(options.windows),  # first: nothing was profiled before
         "stop": one_step,
+        "share": lambda: share(options.steps),
         "interleaved": lambda: interleaved(options.rounds),
     }
     for name, part in parts.items():

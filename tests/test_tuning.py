@@ -134,6 +134,18 @@ def test_spawned_workers():
     assert (None, 0) == (loader.worker_init_fn, loader.timeout)
 
 
+def dies_at_its_end(worker):
+    """A worker_init_fn: the worker dies of a signal when its work is over, as some of torch's do when they exit."""
+    multiprocessing.util.Finalize(None, os.kill, (os.getpid(), signal.SIGKILL), exitpriority=100)
+
+
+def test_workers_that_die_as_they_end():
+    """Nothing is raised or left, what was measured stands, and torch's handler is there again."""
+    loader = DataLoader(Numbers(), 4, num_workers=2, worker_init_fn=dies_at_its_end)
+    assert measure(loader, lambda batch: None, 2, 0.1, 60.0).batches > 0
+    assert callable(signal.getsignal(signal.SIGCHLD))
+
+
 def test_what_workers_read(tmp_path):
     """Files opened in fetches, by their sizes; bytes read; the rates; and a picture of it."""
     pytest.importorskip("matplotlib")

@@ -2,6 +2,8 @@
 
 import contextlib
 import multiprocessing
+import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -132,7 +134,8 @@ def _pass(loader: Any, step: Step, found: Measured, until: float, before: set[Ba
     """One pass over the loader, or its part until the time is over. Returns the batches that it gave."""
     rows = []
     asked = time.perf_counter()
-    for row in _rows(iter(loader), step, asked):
+    batches = iter(loader)
+    for row in _rows(batches, step, asked):
         rows.append(row)
         if len(rows) == 1:
             found.starts_s.append(row.wait_s)
@@ -142,6 +145,8 @@ def _pass(loader: Any, step: Step, found: Measured, until: float, before: set[Ba
             break
     else:
         found.pass_batches = len(rows)
+    if batches is not getattr(loader, "_iterator", None):  # a loader keeps persistent workers for the next pass
+        _shut_down(batches)
     if rows and found.batch_bytes is None:
         found.batch_bytes = rows[0].batch_bytes
     for row in counted(rows, found.workers):
@@ -222,10 +227,26 @@ def _end(loader: Any, before: set[BaseProcess], at_once: bool = False) -> None:
     """End the workers that are still there: a loader keeps persistent ones, and one that hangs keeps all."""
     kept = getattr(loader, "_iterator", None)
     if not at_once and kept is not None and hasattr(kept, "_shutdown_workers"):
-        kept._shutdown_workers()
+        _shut_down(kept)
         loader._iterator = None
     for process in set(multiprocessing.active_children()) - before:
         _kill(process)
+
+
+def _shut_down(batches: Any) -> None:
+    """End a pass's workers. Where one dies of a signal as it ends, torch's handler would raise in the middle of this,
+    and a thread would be left: it is away meanwhile."""
+    if not hasattr(batches, "_shutdown_workers"):
+        return
+    heard = signal.getsignal(signal.SIGCHLD)
+    if heard is None or threading.current_thread() is not threading.main_thread():
+        batches._shutdown_workers()
+        return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        batches._shutdown_workers()
+    finally:
+        signal.signal(signal.SIGCHLD, heard)
 
 
 def _kill(process: BaseProcess) -> None:
