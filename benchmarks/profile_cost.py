@@ -116,8 +116,8 @@ def share(steps: int) -> None:
     between = [start + (FELT + AROUND) * 2 for start in windows_at]
     for name, where in (("profiles", windows_at), ("noise", between)):
         took = [excess_ms(times, start) for start in where if start >= AROUND and start + FELT + AROUND < steps]
-        print(f"  {name:9} {sum(took) / sum(times):+.2%} of the run; each place, ms: median {statistics.median(took):.0f}, "
-              f"{min(took):.0f} to {max(took):.0f}")  # fmt: skip
+        print(f"  {name:9} {sum(took) / sum(times):+.2%} of the run; each place, ms: median "
+              f"{statistics.median(took):.0f}, {min(took):.0f} to {max(took):.0f}")  # fmt: skip
     print("  goal: profiles take at most 1% of the run")
 
 

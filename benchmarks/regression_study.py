@@ -24,7 +24,7 @@ from otel_train.runlog.runs import Run
 
 SAME = KINDS[0]
 DRAWN = 210
-SIDES = (1, 1), (5, 1), (3, 3), (5, 5)
+SIDES = (1, 1), (5, 1), (3, 3), (5, 5), (7, 7), (10, 10)
 Side = Sequence[Fingerprint]
 Runs = dict[str, list[Fingerprint]]
 
