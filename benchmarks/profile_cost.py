@@ -111,25 +111,31 @@ def share(steps: int) -> None:
             if profiling._window is not None:  # at the end of this step the profiler was started
                 windows_at.append(number)
         every = profiling._schedule.every
+    if not windows_at:
+        raise SystemExit(
+            f"no step of {steps} was profiled: the budget allows the first after some 40 s. Take more --steps"
+        )
     print(f"  {steps} steps of {statistics.median(times):.2f} ms; profiled: {len(windows_at)}, the first was step "
           f"{windows_at[0]}; one in {every} at the end")  # fmt: skip
+    felt = {number for start in windows_at for number in range(start, start + FELT)}
     between = [start + (FELT + AROUND) * 2 for start in windows_at]
-    for name, where in (("profiles", windows_at), ("noise", between)):
-        took = [excess_ms(times, start) for start in where if start >= AROUND and start + FELT + AROUND < steps]
-        print(f"  {name:9} {sum(took) / sum(times):+.2%} of the run; each place, ms: median "
+    for name, places in (("profiles", windows_at), ("noise", [start for start in between if start not in felt])):
+        took = [excess_ms(times, start, felt) for start in places if start + FELT <= steps]
+        print(f"  {name:9} {sum(took) / sum(times):+.2%} of the run; {len(took)} places, ms: median "
               f"{statistics.median(took):.0f}, {min(took):.0f} to {max(took):.0f}")  # fmt: skip
     print("  goal: profiles take at most 1% of the run")
 
 
 FELT, AROUND = 100, 200
-"""Steps that may feel a profile, and steps on each side of them that do not."""
+"""Steps that may feel a profile, and steps on each side of them that say what is usual."""
 
 
-def excess_ms(times: list[float], start: int) -> float:
-    """What the steps from there on that may feel a profile took more than as many of those around them."""
-    felt = times[start : start + FELT]
-    usual = times[start - AROUND : start] + times[start + FELT : start + FELT + AROUND]
-    return sum(felt) - len(felt) * statistics.fmean(usual)
+def excess_ms(times: list[float], start: int, felt: set[int]) -> float:
+    """What the steps from there on that may feel a profile took more than as many of those around that feel none."""
+    own = range(start, start + FELT)
+    around = range(max(start - AROUND, 0), min(start + FELT + AROUND, len(times)))
+    usual = [times[number] for number in around if number not in felt and number not in own]
+    return sum(times[number] for number in own) - FELT * statistics.fmean(usual)
 
 
 def interleaved(rounds: int) -> None:

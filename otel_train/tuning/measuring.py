@@ -12,6 +12,7 @@ from itertools import islice
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from statistics import median
+from types import FrameType
 from typing import Any, NamedTuple
 
 from otel_train.errors import TuningError
@@ -226,27 +227,35 @@ def _cells(loader: Any, workers: int) -> Any:
 def _end(loader: Any, before: set[BaseProcess], at_once: bool = False) -> None:
     """End the workers that are still there: a loader keeps persistent ones, and one that hangs keeps all."""
     kept = getattr(loader, "_iterator", None)
-    if not at_once and kept is not None and hasattr(kept, "_shutdown_workers"):
-        _shut_down(kept)
+    if not at_once and _shut_down(kept):
         loader._iterator = None
     for process in set(multiprocessing.active_children()) - before:
         _kill(process)
 
 
-def _shut_down(batches: Any) -> None:
-    """End a pass's workers. Where one dies of a signal as it ends, torch's handler would raise in the middle of this,
-    and a thread would be left: it is away meanwhile."""
+def _shut_down(batches: Any) -> bool:
+    """End a pass's workers; was it one of torch's?
+
+    Where one dies of a signal as it ends, torch's handler raises in the middle of this, and a thread is left: what it
+    raises is not heard meanwhile, and what the user's own handler does goes on.
+    """
     if not hasattr(batches, "_shutdown_workers"):
-        return
-    heard = signal.getsignal(signal.SIGCHLD)
-    if heard is None or threading.current_thread() is not threading.main_thread():
+        return False
+    handler = signal.getsignal(signal.SIGCHLD)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
         batches._shutdown_workers()
-        return
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        return True
+
+    def unheard(number: int, frame: FrameType | None) -> None:
+        with contextlib.suppress(RuntimeError):
+            handler(number, frame)
+
+    signal.signal(signal.SIGCHLD, unheard)
     try:
         batches._shutdown_workers()
     finally:
-        signal.signal(signal.SIGCHLD, heard)
+        signal.signal(signal.SIGCHLD, handler)
+    return True
 
 
 def _kill(process: BaseProcess) -> None:
