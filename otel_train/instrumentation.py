@@ -22,6 +22,7 @@ SURFACES: dict[str, tuple[str, ...]] = {
         "module_zero_grad",
         "checkpoint",
         "garbage_collection",
+        "out_of_memory",
     ),
     "torch.utils.data.dataloader": ("loader_override", "worker_fetch"),
     "torchdata.stateful_dataloader.stateful_dataloader": ("loader_override", "worker_fetch"),

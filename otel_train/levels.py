@@ -66,6 +66,8 @@ class Levels:
         self._open_writer = open_writer
         self._writer: SegmentWriter | None = None
         self._timer: GpuTimer | None = None
+        self._device: Any = None
+        """The model's, when the timer was made: None where no model was known."""
         self._looked = 0
         self._judged = 0
         self._phases_a_step = 4.0
@@ -124,12 +126,25 @@ class Levels:
         found = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
         if found and (device is None or device.type == "cuda") and not torch.cuda.is_current_stream_capturing():
             self._recorder.after_step.remove(self._look_for_gpu)
-            clock, marks = self._recorder.clock, self._recorder.state.marks
-            self._timer = GpuTimer(torch, device or torch.device("cuda"), clock, self._write_gpu, marks)
-            self._undo += [instrumentation.also(hook, torch) for hook in ("host_to_device", "out_of_memory")]
+            self._device = device
+            self._timer = self._timer_of(device or torch.device("cuda"))
+            self._undo.append(instrumentation.also("host_to_device", torch))
             self._change(GPU)
         elif self._looked >= LOOK_FOR_GPU_STEPS:
             self._recorder.after_step.remove(self._look_for_gpu)
+
+    def _timer_of(self, device: Any) -> GpuTimer:
+        return GpuTimer(sys.modules["torch"], device, self._recorder.clock, self._write_gpu, self._recorder.state.marks)
+
+    def _follow(self, timer: GpuTimer, device: Any) -> None:
+        """Another model was found: a second training in the process may be on another GPU than the first."""
+        self._device = device
+        if device.type == "cuda" and not timer.is_on(device):
+            timer.finish()
+            self._recorder.state.marks.clear()
+            self._timer = self._timer_of(device)
+            self._timer.goes_on_from(timer)
+            self._change(GPU)
 
     def _write_gpu(self, step: int, time_ns: int, slots: list[Any], memory: "tuple[int, int, int, int] | None") -> None:
         if self._writer is None:
@@ -141,8 +156,11 @@ class Levels:
         )  # fmt: skip
 
     def _step_over(self) -> None:
-        if self._timer is not None:
-            self._timer.step_over(self._recorder.state.number, self._recorder.state.cut)
+        timer = self._timer
+        if timer is not None:
+            timer.step_over(self._recorder.state.number, self._recorder.state.cut)
+            if signals.device is not self._device:
+                self._follow(timer, signals.device)
 
     # -- changing --------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,7 @@
-"""A training that knows nothing of otel_train, and gets no more memory than it is granted: what a sweep is tried on."""
+"""A training that knows nothing of otel_train, and gets no more memory than it is granted: what a sweep is tried on.
+
+On the CPU that is ``--mib`` more than it has begun with; on a GPU all that the device has.
+"""
 
 import argparse
 import resource
@@ -9,7 +12,6 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 MIB = 1 << 20
-WIDTH = 4096
 
 
 class Rows(Dataset):
@@ -25,14 +27,20 @@ class Rows(Dataset):
         return torch.ones(8)
 
 
-def train(batch_size, steps):
-    """A row needs 16 KiB for each of a few tensors."""
-    model = nn.Sequential(nn.Linear(8, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1))
+def train(batch_size, steps, width, device):
+    """A row needs four bytes times the width for each of a few tensors."""
+    model = nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.Linear(width, 1)).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     for rows in DataLoader(Rows(batch_size * steps), batch_size=batch_size):
-        model(rows).mean().backward()
+        model(rows.to(device)).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
+
+
+def limit(more_bytes):
+    """Let the process map so much more, and no more than that."""
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + more_bytes, mapped + more_bytes))
 
 
 def main():
@@ -41,12 +49,13 @@ def main():
     parser.add_argument("--batch-size", type=int, required=True)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--mib", type=int, default=96)
+    parser.add_argument("--width", type=int, default=4096)
+    parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    limit = mapped + arguments.mib * MIB
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    train(arguments.batch_size, arguments.steps)
+    if arguments.device == "cpu":
+        limit(arguments.mib * MIB)
+    train(arguments.batch_size, arguments.steps, arguments.width, arguments.device)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ class GpuTimer:
     def __init__(self, torch: Any, device: Any, clock: Callable[[], int], sink: Sink, marks: list[Mark]) -> None:
         """Makes some events, and times them: ``mark_ns`` is what one costs the host. ``marks`` is the recorder's."""
         self._torch = torch
-        self._device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
+        self._device = self._whole(torch, device)
         self._clock = clock
         self._sink = sink
         self._capturing: Callable[[], bool] = torch._C._cuda_isCurrentStreamCapturing
@@ -58,6 +58,18 @@ class GpuTimer:
         """Steps without a GPU time: captured, or too far behind."""
         self.mark = self._marker()
         self.mark_ns = self._cost()
+
+    @staticmethod
+    def _whole(torch: Any, device: Any) -> Any:
+        return torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
+
+    def is_on(self, device: Any) -> bool:
+        """Is this CUDA device the one whose phases are timed?"""
+        return bool(self._whole(self._torch, device) == self._device)
+
+    def goes_on_from(self, other: "GpuTimer") -> None:
+        """Count on where that one ended."""
+        self.every, self.marked, self.dropped = other.every, self.marked + other.marked, self.dropped + other.dropped
 
     def _new(self) -> Any:
         return self._torch.Event(device=self._device, enable_timing=True)

@@ -22,14 +22,14 @@ _attached = False
 
 
 def install(torch: Any) -> Callable[[], None]:
-    """Record each time the allocator has run out; returns the undo. For a process that uses CUDA already.
+    """Record each time the allocator has run out, from CUDA's first use in the process on; returns the undo.
 
     torch has no way to take an observer off again: it is attached once a process, and does nothing after the undo.
     """
     global _wanted, _attached
     _wanted = True
     if not _attached:
-        torch._C._cuda_attach_out_of_memory_observer(lambda *told: _observe(torch, *told))
+        torch.cuda._lazy_call(lambda: _attach(torch))  # now, or when CUDA is initialised: before, there is no allocator
         _attached = True
 
     def undo() -> None:
@@ -37,6 +37,11 @@ def install(torch: Any) -> Callable[[], None]:
         _wanted = False
 
     return undo
+
+
+def _attach(torch: Any) -> None:
+    with guard.guarded("out of memory"):
+        torch._C._cuda_attach_out_of_memory_observer(lambda *told: _observe(torch, *told))
 
 
 def _observe(torch: Any, device: int, requested: int, total: int, free: int) -> None:

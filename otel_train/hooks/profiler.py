@@ -11,10 +11,14 @@ from typing import Any
 
 from otel_train.hooks.patching import all_of, replace
 
-KINETO = {"KINETO_LOG_LEVEL": "99", "TEARDOWN_CUPTI": "1"}
-"""What Kineto reads from the environment. The first, once: otherwise it tells standard error of each start and stop.
-The second, at each stop: otherwise CUPTI stays in the process, and from then on each launch takes longer. On an H200 a
-step bound by launches took 3.90 ms before, 4.93 ever after; with it 4.09 and 4.19 (``benchmarks/profile_cost.py``).
+QUIET = {"KINETO_LOG_LEVEL": "99"}
+"""Kineto reads it once: otherwise it tells standard error of each start and stop."""
+
+TAKEN_DOWN = {"TEARDOWN_CUPTI": "1"}
+"""Kineto reads it at each stop: otherwise CUPTI stays in the process, and from then on each launch takes longer. On an
+H200 a step bound by launches took 3.90 ms before, 4.93 ever after; with it 4.09 and 4.19
+(``benchmarks/profile_cost.py``). Not at a start: where a profiler of the user's has left CUPTI in the process, Kineto
+would take it down inside our window, which then had no kernels (H200, torch 2.11).
 """
 
 
@@ -40,7 +44,7 @@ class TorchProfiler:
         def _prepare_trace(theirs: Any) -> Any:
             if not self._starting:
                 self._others.add(theirs)
-                self.abandon()
+                self._stop(QUIET)  # and CUPTI stays, for theirs
             return prepare(theirs)
 
         def __exit__(theirs: Any, *error: Any) -> Any:  # noqa: N807  what torch has there
@@ -65,7 +69,7 @@ class TorchProfiler:
         activities = [profiler.ProfilerActivity.CPU, *([profiler.ProfilerActivity.CUDA] if self._cuda() else [])]
         self._starting = True
         try:
-            with _told_kineto():
+            with _told_kineto(QUIET):
                 own = profiler.profile(
                     activities=activities, record_shapes=self._shapes, with_stack=self._stacks,
                     profile_memory=self._memory,
@@ -85,16 +89,19 @@ class TorchProfiler:
 
         Returns what writes its trace, which holds the GIL for 3 µs an event; None if there is nothing to write.
         """
+        return self._stop(QUIET | TAKEN_DOWN)
+
+    def abandon(self) -> None:
+        """The window is over, and what it saw is lost."""
+        self.stop()
+
+    def _stop(self, kineto: dict[str, str]) -> Callable[[Path], None] | None:
         own, self._own = self._own, None
         if own is None or get_ident() != self._thread:
             return None
-        with _told_kineto():
+        with _told_kineto(kineto):
             own.stop()
         return lambda path: own.export_chrome_trace(str(path))
-
-    def abandon(self) -> None:
-        """Another profiler begins: ours is over, and what it saw is lost."""
-        self.stop()
 
     def _cuda(self) -> bool:
         cuda = self._torch.cuda
@@ -102,9 +109,9 @@ class TorchProfiler:
 
 
 @contextlib.contextmanager
-def _told_kineto() -> Iterator[None]:
+def _told_kineto(what: dict[str, str]) -> Iterator[None]:
     """The environment as Kineto should see it, but for what is set already, by the user or by torch (for graphs)."""
-    ours = {key: value for key, value in KINETO.items() if key not in os.environ}
+    ours = {key: value for key, value in what.items() if key not in os.environ}
     os.environ.update(ours)
     try:
         yield

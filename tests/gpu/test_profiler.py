@@ -1,11 +1,16 @@
 """A step under torch's profiler on a real GPU: its kernels, and nothing left behind."""
 
+from collections import Counter
+
 import pytest
 
 import otel_train
-from otel_train import active, names
+from otel_train import active, instrumentation, names
+from otel_train.export.trace_source import TraceSource
 from otel_train.profiles.summary import kept_rows
 from otel_train.testing import record
+
+MS = 1_000_000
 
 
 def training(torch):
@@ -19,7 +24,7 @@ def training(torch):
     def step():
         with otel_train.trace_step():
             optimizer.zero_grad()
-            with torch.autocast("cuda", dtype=torch.bfloat16):
+            with otel_train.trace_phase("forward"), torch.autocast("cuda", dtype=torch.bfloat16):
                 loss = model(inputs).square().mean()
             loss.backward()
             optimizer.step()
@@ -99,3 +104,56 @@ def test_losses_are_the_same(cuda):
         return [float(loss) for loss in found]
 
     assert losses() == losses(profile_steps="22-24")
+
+
+def test_operators_of_the_gpu_as_spans_with_shapes(cuda):
+    """The outermost operators lie within their step, under the phase that they began in; shapes are the products'."""
+    step = training(cuda)
+    instrumentation.instrument()
+    try:
+        with record(profile_steps="30", profile_shapes=True, profile_spans=True, overhead_budget="off") as run:
+            profiled(step)
+    finally:
+        instrumentation.uninstrument()
+    spans = [span for batch in TraceSource(run.log, 1000, 100.0).batches({}, True) for span in batch.items]
+    by_ids = {span.ids: span for span in spans}
+    operators = [span for span in spans if not span.name.startswith("dl.")]
+    parents = Counter((span.name, by_ids[span.parent].name) for span in operators)
+    (event,) = [event for event in run.events if event.kind == names.PROFILE]
+    print(f"\n{len(operators)} operators as spans, {event.attributes[names.PROFILE_SPANS_LEFT_OUT]} left out; mostly "
+          f"{parents.most_common(6)}")  # fmt: skip
+    assert {30} == {span.attributes[names.ITERATION] for span in operators}
+    assert {"dl.forward", "dl.backward"} <= {parent for _, parent in parents}
+    assert "dl.forward" == dict(parents.keys())["aten::linear"]
+    assert "Optimizer.step#AdamW.step" in dict(parents.keys())
+    (whole,) = [span for span in spans if span.name == "dl.step" and span.attributes[names.ITERATION] == 30]
+    assert all(whole.start_ns - MS <= span.start_ns < span.end_ns <= whole.end_ns + MS for span in operators)
+    shapes = {row.name: row.shapes for row in kept_rows(event.attributes, names.PROFILE_OPERATORS) if row.shapes}
+    print(f"shapes: {shapes}")
+    assert "8192x2048" in " ".join(shapes.values())
+
+
+def kernels_of(torch, profile):
+    """Of torch's own profile."""
+    return [event.name for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+
+
+def test_beside_a_profiler_of_the_users(cuda):
+    """Windows before, after and cut short by it have all kernels, and so has it."""
+    step = training(cuda)
+    with record(profile_steps="10,20,30,40", overhead_budget="off") as run:
+        profiled(step, 16)
+        with cuda.profiler.profile() as before:
+            step()
+        profiled(step, 13)  # steps 17 to 29, and the window of step 30 has begun
+        with cuda.profiler.profile() as inside:
+            step()
+        profiled(step, 20)
+    taken = {
+        event.step: event.attributes[names.PROFILE_KERNEL_COUNT] for event in run.events if event.kind == names.PROFILE
+    }
+    theirs = [len(kernels_of(cuda, profile)) for profile in (before, inside)]
+    print(f"\nkernels in ours {taken}, in the user's {theirs}")
+    assert [10, 20, 40] == sorted(taken)
+    assert 1 == len({*taken.values()})
+    assert theirs[0] == theirs[1] >= taken[10]

@@ -1,12 +1,20 @@
 """Causes of a slow step, made on a real GPU and profiled there: each is found by name."""
 
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 import otel_train
 from otel_train import active, names
+from otel_train.profiles.found import profiles_of
+from otel_train.runlog.runs import find_run
 from otel_train.testing import record
+
+RANK = Path(__file__).parent.parent / "late_rank.py"
 
 
 def causes(torch):
@@ -53,3 +61,27 @@ def test_what_bounds_a_step(cuda, bound):
     print(f"\n{bound}: {dict(sorted(shares.items(), key=lambda row: -row[1]))}")
     print(f"slower by {event.attributes.get(names.PROFILE_SLOWDOWN)} s than usual")
     assert bound == event.attributes[names.PROFILE_BOUND], shares
+
+
+@pytest.mark.parametrize(("collective", "waiting"), [("late", [True, False]), ("large", [True, True])])
+def test_a_slow_collective(cuda, tmp_path, collective, waiting):
+    """Two ranks under NCCL: one waits in its kernel for the other, or both move far more than they calculate."""
+    if cuda.cuda.device_count() < 2:
+        pytest.skip("one device only")
+    environ = {
+        **os.environ, "OTEL_TRAIN_DIR": str(tmp_path), "OTEL_TRAIN_RUN_ID": "two", "OTEL_TRAIN_PROFILE_STEPS": "25",
+        "OTEL_TRAIN_OVERHEAD_BUDGET": "off", "WORLD_SIZE": "2", "BACKEND": "nccl", "COLLECTIVE": collective,
+        "STORE": str(tmp_path / "store"),
+    }  # fmt: skip
+    ranks = [
+        subprocess.Popen([sys.executable, str(RANK)], env={**environ, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in range(2)
+    ]
+    assert [0, 0] == [rank.wait(120) for rank in ranks]
+    found = []
+    for rank in find_run(tmp_path, "two").ranks():
+        (profile,) = profiles_of(rank)
+        found.append(profile.event.attributes)
+        shares = profile.event.attributes[names.PROFILE_SHARES]
+        print(f"\n{collective}: {dict(sorted(shares.items(), key=lambda row: -row[1]))}")
+    assert waiting == ["communication" == told[names.PROFILE_BOUND] for told in found]
