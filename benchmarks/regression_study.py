@@ -15,23 +15,22 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from regression_runs import ARGUMENTS, KINDS
+from regression_runs import CASES, SAME, Case
 
 from otel_train.derive.comparison import Comparison, compare
 from otel_train.derive.difference import FASTER, MEAN, MEDIAN, NO_DIFFERENCE, SLOWER, TOO_LITTLE, difference_of
 from otel_train.derive.fingerprint import Fingerprint, fingerprint
 from otel_train.runlog.runs import Run
 
-SAME = KINDS[0]
 DRAWN = 210
 SIDES = (1, 1), (5, 1), (3, 3), (5, 5), (7, 7), (10, 10)
 Side = Sequence[Fingerprint]
 Runs = dict[str, list[Fingerprint]]
 
 
-def read(directory: Path) -> Runs:
-    """The fingerprints of an example's runs that are over, by kind."""
-    runs: Runs = {kind: [] for kind in KINDS}
+def read(directory: Path, case: Case) -> Runs:
+    """The fingerprints of a case's runs that are over, by kind."""
+    runs: Runs = {kind: [] for kind in case.kinds}
     for path in sorted(directory.glob("*-*/")):
         if Run(path).ranks()[0].identity.get("end"):
             runs[path.name.rpartition("-")[0]].append(fingerprint(Run(path)))
@@ -74,7 +73,7 @@ def by_the_step(runs: Runs) -> None:
     for statistic in (MEDIAN, MEAN):
         values = [np.log(run.estimates[statistic].value) for run in runs[SAME]]
         row = [f"{np.std(values, ddof=1):.1%}"]
-        for kind in KINDS:
+        for kind in runs:
             found = [difference_of([a.estimates[statistic]], [b.estimates[statistic]]).verdict
                      for (a,), (b,) in pairs(runs, kind)]  # fmt: skip
             wrong = (SLOWER, FASTER) if kind == SAME else (SLOWER,)
@@ -87,21 +86,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path)
     arguments = parser.parse_args()
-    for example in ARGUMENTS:
-        runs = read(arguments.directory / example)
+    for name, case in CASES.items():
+        runs = read(arguments.directory / name, case)
         if min(map(len, runs.values())) < 3 or len(runs[SAME]) < 6:
-            print(f"{example}: too few runs", file=sys.stderr)
+            print(f"{name}: too few runs", file=sys.stderr)
             continue
         steps = int(np.median([run.steps for run in runs[SAME]]))
         counts = ", ".join(f"{len(each)} {kind}" for kind, each in runs.items())
-        print(f"\n{example}: {counts}; {steps} steady steps each\n")
-        print("| by the step alone | runs differ by | false alarms | slower: data_wait | forward | optimizer |")
+        print(f"\n{name}: {counts}; {steps} steady steps each\n")
+        print(f"| by the step alone | runs differ by | false alarms | slower: {' | '.join(case.phases)} |")
         print("|---|---:|---:|---:|---:|---:|")
         by_the_step(runs)
         print("\n| runs | more work in | pairs | slower | faster | no difference | too little data | right phase |")
         print("|---|---|---:|---:|---:|---:|---:|---:|")
         for counts in SIDES:
-            for kind in KINDS:
+            for kind in case.kinds:
                 sides = pairs(runs, kind) if counts == (1, 1) else drawn(runs, kind, *counts)
                 if sides:
                     found = told((compare(before, after) for before, after in sides), kind)

@@ -141,7 +141,6 @@ class Levels:
         self._device = device
         if device.type == "cuda" and not timer.is_on(device):
             timer.finish()
-            self._recorder.state.marks.clear()
             self._timer = self._timer_of(device)
             self._timer.goes_on_from(timer)
             self._change(GPU)

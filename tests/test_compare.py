@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from compared_runs import HARDWARE, write_run
+from compared_runs import HARDWARE, ON_GPU_MS, write_gpu_run, write_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from log_builder import MS, LogBuilder
@@ -14,6 +14,7 @@ from log_builder import MS, LogBuilder
 from otel_train.derive.comparison import compare, keeps
 from otel_train.derive.fingerprint import Fingerprint, facts_of, fingerprint, phase_times
 from otel_train.derive.phase_change import pace_of
+from otel_train.derive.steady import steady_run
 from otel_train.errors import ComparisonError
 from otel_train.runlog.runs import Run
 
@@ -241,3 +242,76 @@ def test_a_loader_whose_batches_come_late_is_named(tmp_path, before):
     after = "slow" if before == "fast" else "fast"
     found = compare([sides[before]], [sides[after]])
     assert ("slower" if after == "slow" else "faster", "data_wait") == (found.verdict, found.phases[0].name)
+
+
+def gpu_run(directory, run_id, seed, **options):
+    return fingerprint(Run(write_gpu_run(directory, run_id, seed, **options)))
+
+
+@pytest.fixture(scope="module")
+def first_on_gpu(tmp_path_factory):
+    return gpu_run(tmp_path_factory.mktemp("gpu"), "first", 1)
+
+
+@pytest.mark.parametrize("phase", ["forward", "backward", "optimizer"])
+def test_a_phase_that_takes_more_of_the_gpu_is_named(tmp_path, first_on_gpu, phase):
+    """Wherever the host waits for it; also the phase that is most of the step. By the host's phases it is not."""
+    second = gpu_run(tmp_path, "second", 2, **{phase: 1.0})
+    found = compare([first_on_gpu], [second])
+    assert ("slower", phase, True) == (found.verdict, found.phases[0].name, found.on_gpu)
+    assert [phase] == [each.name for each in found.phases if each.verdict == "slower"]
+    assert 0.04 < found.change < 0.06
+    by_host = compare([replace(first_on_gpu, on_gpu={})], [second])
+    assert not by_host.on_gpu
+    assert phase not in [each.name for each in by_host.phases if each.verdict == "slower"]
+
+
+def test_equal_runs_on_a_gpu_do_not_differ(tmp_path, first_on_gpu):
+    """One run a side, and three."""
+    others = [gpu_run(tmp_path, f"r{seed}", seed, every=1 + seed % 4) for seed in range(10, 20)]
+    assert {"no difference shown"} == {compare([first_on_gpu], [other]).verdict for other in others}
+    assert "no difference shown" == compare(others[:3], others[3:6]).verdict
+
+
+def test_a_slower_gpu_is_not_slower_code(tmp_path, first_on_gpu):
+    """All its phases alike: one run a side does not tell the clock from the code."""
+    found = compare([first_on_gpu], [gpu_run(tmp_path, "second", 2, pace=1.06)])
+    assert ("too little data", True) == (found.verdict, found.sentence.startswith("all phases change alike"))
+
+
+def test_few_steps_timed_on_the_gpu_are_not_compared(tmp_path, first_on_gpu):
+    """Fewer than twenty: the host's phases are there."""
+    few = gpu_run(tmp_path, "few", 2, every=11)
+    assert {} == few.on_gpu
+    assert not compare([first_on_gpu], [few]).on_gpu
+
+
+def test_the_gpus_phases_come_back_from_a_baseline(first_on_gpu):
+    """And one that was kept before there were any is read."""
+    content = json.loads(json.dumps(first_on_gpu.to_json()))
+    again = Fingerprint.from_json(content)
+    assert first_on_gpu.on_gpu.keys() == again.on_gpu.keys() == {*ON_GPU_MS, "other"}
+    assert "no difference shown" == compare([first_on_gpu], [again]).verdict
+    older = Fingerprint.from_json({key: content[key] for key in content if "gpu" not in key})
+    assert ({}, False) == (older.on_gpu, older.is_by_the_gpu)
+
+
+def test_the_gpus_phases_and_other_are_the_step(first_on_gpu):
+    """By their means, of the steps that were timed."""
+    together = sum(phase.times_s["mean"] for phase in first_on_gpu.on_gpu.values())
+    assert pytest.approx(first_on_gpu.estimates["mean"].value, rel=0.02) == together
+
+
+def test_the_gpus_of_several_ranks(tmp_path):
+    """A step's time is the mean of the ranks; one that did not time it counts with its median."""
+    for rank, every in ((0, 2), (1, 3)):
+        builder = LogBuilder(tmp_path, rank=rank)
+        for number in range(120):
+            builder.step(number, 20 * MS, [("forward", 0, 1 * MS)])
+            if number % every == 0:
+                builder.gpu(number, {"forward": (10 + 4 * rank) * MS})
+    steady = steady_run(Run(tmp_path / "run-a"))
+    times = dict(zip(steady.steps.tolist(), steady.on_gpu_s["forward"].tolist(), strict=True))
+    assert pytest.approx([0.012] * 3) == [times[6], times[8], times[9]]
+    assert np.isnan(times[7])
+    assert pytest.approx(0.008) == fingerprint(Run(tmp_path / "run-a")).on_gpu["other"].times_s["undisturbed"]

@@ -47,6 +47,8 @@ class Comparison:
     """By how much all phases alike are slower, by their undisturbed times; None where there are no two phases."""
     phases: tuple[PhaseChange, ...]
     """Those that explain most first."""
+    on_gpu: bool
+    """Are these the phases as the GPU took them? Else as the host did."""
     changes: tuple[Change, ...]
     verdict: str
     sentence: str
@@ -84,9 +86,13 @@ def compare(
     each = 1 - (1 - confidence) / 4  # half of what may go wrong is for the step, in two tests; half for its phases
     median, mean = (_step(sides, name, each) for name in (MEDIAN, MEAN))
     told = min(run.steps for side in sides for run in side) >= FEWEST
-    phases, pace = phase_changes(sides, 1 - (1 - confidence) / 2) if told else ((), None)
-    verdict, sentence = _judged(sides, median, mean, phases, pace)
-    return Comparison(*sides, median, mean, _throughput(sides), pace, phases, tuple(changes(*sides)), verdict, sentence)
+    on_gpu = all(run.on_gpu for side in sides for run in side)
+    timed = (_by_the_gpu(first), _by_the_gpu(second)) if on_gpu else sides
+    phases, pace = phase_changes(timed, 1 - (1 - confidence) / 2) if told else ((), None)
+    verdict, sentence = _judged(timed, median, mean, phases, pace)
+    return Comparison(
+        *sides, median, mean, _throughput(sides), pace, phases, on_gpu, tuple(changes(*sides)), verdict, sentence
+    )
 
 
 def keeps(found: Comparison, most: float) -> tuple[bool | None, str]:
@@ -110,6 +116,10 @@ def _would_see(found: Comparison, most: float) -> bool:
     median = found.median
     by_step = found.several and median.high is not None and median.high <= most
     return by_phase or by_step
+
+
+def _by_the_gpu(side: Sequence[Fingerprint]) -> tuple[Fingerprint, ...]:
+    return tuple(run.by_the_gpu() for run in side)
 
 
 def _refuse_other_hardware(first: Sequence[Fingerprint], second: Sequence[Fingerprint]) -> None:

@@ -3,15 +3,17 @@
 It can be kept when the run is gone (``baselines``), as JSON.
 """
 
+import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from otel_train.derive.catalogue import resource_mean
 from otel_train.derive.difference import FEWEST, MEAN, MEDIAN, Estimate, estimate
+from otel_train.derive.phases import OTHER
 from otel_train.derive.secrets import setting_without_secrets, without_secrets
 from otel_train.derive.steady import Steady, steady_run
 from otel_train.derive.steps import Column
@@ -61,6 +63,29 @@ class Fingerprint:
     """By metric, the mean of its samples while the run trained; not of running totals."""
     facts: dict[str, dict[str, str]]
     """``hardware``, ``software``, ``git`` and ``settings``, flat and as text."""
+    on_gpu: dict[str, PhaseTimes] = field(default_factory=dict)
+    """The phases as the GPU took them, and ``other``; none where fewer than 20 steady steps were timed there."""
+    is_by_the_gpu: bool = False
+    """Are ``phases`` those of the GPU?"""
+
+    def by_the_gpu(self) -> "Fingerprint":
+        """The same run, with the phases as the GPU took them."""
+        return replace(self, phases=self.on_gpu, is_by_the_gpu=True)
+
+    @property
+    def pace_varies(self) -> float:
+        """How far the machine's pace varies within the run, as a logarithm: p75 of the steps beside p5."""
+        low, high = self.quantiles_s["p5"], self.quantiles_s["p75"]
+        return math.log(high / low) if low > 0 else math.inf
+
+    @property
+    def undisturbed_varies(self) -> float:
+        """The same of undisturbed times: the middle stretch of the run beside the one that took least."""
+        together = [sum(times) for times in zip(*self._undisturbed_stretches(), strict=True)]
+        return math.log(statistics.median(together) / min(together)) if min(together, default=0.0) > 0 else math.inf
+
+    def _undisturbed_stretches(self) -> list[list[float]]:
+        return [phase.stretches_s[UNDISTURBED] for phase in self.phases.values()]
 
     def to_json(self) -> dict[str, Any]:
         """As JSON can hold it; an error that is not known is null."""
@@ -74,9 +99,11 @@ class Fingerprint:
     def from_json(cls, content: Mapping[str, Any]) -> "Fingerprint":
         """What ``to_json`` gave. Raises ``ComparisonError``."""
         try:
-            fields = {key: content[key] for key in cls.__dataclass_fields__}
+            fields = {"on_gpu": {}, "is_by_the_gpu": False, **content}
+            fields = {key: fields[key] for key in cls.__dataclass_fields__}
             fields["estimates"] = {key: _estimate(each) for key, each in content["estimates"].items()}
-            fields["phases"] = {key: PhaseTimes(**each) for key, each in content["phases"].items()}
+            for phases in ("phases", "on_gpu"):
+                fields[phases] = {key: PhaseTimes(**each) for key, each in fields[phases].items()}
         except (KeyError, TypeError, AttributeError) as error:
             raise ComparisonError(f"what is kept of a run is not whole: {error}. Set the baseline again") from error
         return cls(**fields)
@@ -107,6 +134,7 @@ def fingerprint_of(steady: Steady, summary: RunSummary) -> Fingerprint:
         {name: phase_times(own) for name, own in steady.phases_s.items()} if steady.count else {},
         _resources(summary),
         facts_of(first),
+        on_gpu(steady),
     )
 
 
@@ -118,6 +146,26 @@ def phase_times(times_s: Column) -> PhaseTimes:
         {name: of(times_s) for name, of in STATISTICS.items()},
         {name: [of(part) for part in parts] for name, of in STATISTICS.items()},
     )
+
+
+def on_gpu(steady: Steady) -> dict[str, PhaseTimes]:
+    """The phases of the steps that were timed on the GPU, and ``other``: what the step takes more than these.
+
+    A host that is ahead is in one step while the GPU is in another. So ``other`` is no step's: it is of each stretch.
+    """
+    timed = steady.timed_on_gpu
+    if np.count_nonzero(timed) < FEWEST:
+        return {}
+    phases = {name: phase_times(times[timed]) for name, times in steady.on_gpu_s.items()}
+    step, together = phase_times(steady.durations_s[timed]), phase_times(steady.together_on_gpu_s)
+    phases[OTHER] = PhaseTimes(
+        {name: max(step.times_s[name] - together.times_s[name], 0.0) for name in STATISTICS},
+        {
+            name: [max(a - b, 0.0) for a, b in zip(step.stretches_s[name], together.stretches_s[name], strict=True)]
+            for name in STATISTICS
+        },
+    )
+    return phases
 
 
 def _mean(times_s: Column) -> float:

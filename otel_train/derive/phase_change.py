@@ -128,11 +128,15 @@ def phase_changes(sides: Sides, confidence: float) -> tuple[tuple[PhaseChange, .
 
 
 def are_alike(sides: Sides, phases: Sequence[PhaseChange]) -> bool:
-    """Do all phases change by the pace alone, by their undisturbed times? Then nothing says whose doing it is."""
+    """Do all phases change by the pace alone, by their undisturbed times? Then nothing says whose doing it is.
+
+    On GPUs by either pace: the backward, most of a step, is not alone taken for all phases.
+    """
     names = [phase.name for phase in phases]
     before, after = (_side(side, names, UNDISTURBED).times_s for side in sides)
     reach = [phase.reach.get(UNDISTURBED, math.inf) for phase in phases]
-    return bool((np.abs(beyond_pace(before, after)) < reach).all())
+    paces = paces_of(before, after) if _by_gpus(sides) else [pace_of(before, after)]
+    return all(bool((np.abs(beyond_pace(before, after, pace)) < reach).all()) for pace in paces)
 
 
 def _beyond_chance(
@@ -144,10 +148,9 @@ def _beyond_chance(
     if np.count_nonzero(np.sum([_times(run, names, MEAN) for side in sides for run in side], axis=0)) < 2:
         return {}, {}, {}, None
     each = 1 - (1 - confidence) / (len(names) * len(EQUAL_RUNS))
-    limit = _varying_pace(sides)
     for statistic in EQUAL_RUNS:
         before, after = (_side(side, names, statistic) for side in sides)
-        own[statistic] = _own(names, before.times_s, after.times_s, limit)
+        own[statistic] = _own(names, before.times_s, after.times_s, _varying_pace(sides, statistic))
         reach[statistic] = _reach(before, after, EQUAL_RUNS[statistic], each)
         totals = float(before.times_s.sum()), float(after.times_s.sum())
         whole[statistic] = totals[1] / totals[0] - 1 if totals[0] else 0.0
@@ -208,10 +211,19 @@ def _telling(names: Sequence[str], before: Series, after: Series) -> Series:
     return telling
 
 
-def _varying_pace(sides: Sides) -> float:
-    """How far the machine's pace may differ between runs, as a logarithm: twice as far as within one of them."""
-    quantiles = [run.quantiles_s for side in sides for run in side]
-    return 2 * max(math.log(each["p75"] / each["p5"]) if each["p5"] > 0 else math.inf for each in quantiles)
+def _varying_pace(sides: Sides, statistic: str) -> float:
+    """How far the machine's pace may differ between runs, as a logarithm: twice as far as within one of them.
+
+    A GPU has one pace for its kernels, and what makes steps longer there is a host that is late: its undisturbed times
+    differ by no more than within the steadiest run of a side.
+    """
+    if statistic == UNDISTURBED and _by_gpus(sides):
+        return 2 * max(min(run.undisturbed_varies for run in side) for side in sides)
+    return 2 * max(run.pace_varies for side in sides for run in side)
+
+
+def _by_gpus(sides: Sides) -> bool:
+    return all(run.is_by_the_gpu for side in sides for run in side)
 
 
 def _reach(before: _Side, after: _Side, equal_runs: float, confidence: float) -> float:

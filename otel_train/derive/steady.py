@@ -45,17 +45,38 @@ class Steady:
     """Not-a-number where it is not known."""
     left_out: dict[str, int] = field(default_factory=dict)
     """How many training steps, by the reason: the first that holds."""
+    on_gpu_s: dict[str, Column] = field(default_factory=dict)
+    """What the phases took on the GPU; not-a-number in steps that were not timed there."""
 
     @property
     def count(self) -> int:
         """How many steps are steady."""
         return len(self.durations_s)
 
+    @property
+    def timed_on_gpu(self) -> Column:
+        """Which steps were timed on the GPU: a mask."""
+        timed = np.zeros(self.count, bool)
+        for times in self.on_gpu_s.values():
+            timed |= ~np.isnan(times)
+        return timed
+
+    @property
+    def together_on_gpu_s(self) -> Column:
+        """What all phases took on the GPU in the steps that were timed there."""
+        timed = self.timed_on_gpu
+        total = np.zeros(int(np.count_nonzero(timed)))
+        for times in self.on_gpu_s.values():
+            total += times[timed]
+        return total
+
     def chosen(self, which: Column) -> "Steady":
         """Some of the steps: a mask, or indices."""
-        phases = {name: times[which] for name, times in self.phases_s.items()}
+        phases, on_gpu = (
+            {name: times[which] for name, times in found.items()} for found in (self.phases_s, self.on_gpu_s)
+        )
         return Steady(self.steps[which], self.durations_s[which], phases, self.samples[which], self.tokens[which],
-                      self.left_out)  # fmt: skip
+                      self.left_out, on_gpu)  # fmt: skip
 
 
 def steady_run(run: Run) -> Steady:
@@ -82,7 +103,22 @@ def merged_steady(ranks: Sequence[Steady]) -> Steady:
         np.sum([rank.samples for rank in aligned], axis=0),
         np.sum([rank.tokens for rank in aligned], axis=0),
         {**left_out, NOT_ON_ALL: lacking} if lacking else left_out,
+        _merged_on_gpu(aligned),
     )
+
+
+def _merged_on_gpu(ranks: Sequence[Steady]) -> dict[str, Column]:
+    """The mean of the ranks in steps that one of them timed; of a rank that did not, its median. Nothing where a rank
+    timed none: ranks differ."""
+    if not all(rank.timed_on_gpu.any() for rank in ranks):
+        return {}
+    timed = np.any([rank.timed_on_gpu for rank in ranks], axis=0)
+    found: dict[str, Column] = {}
+    for name in dict.fromkeys(name for rank in ranks for name in rank.on_gpu_s):
+        columns = [rank.on_gpu_s.get(name, np.zeros(len(timed))) for rank in ranks]
+        filled = [np.where(np.isnan(times), np.nanmedian(times), times) for times in columns]
+        found[name] = np.where(timed, _mean(filled), np.nan)
+    return found
 
 
 def steady_steps(log: RankLog) -> Steady:
@@ -96,6 +132,7 @@ def steady_steps(log: RankLog) -> Steady:
         _phases(training, log.names("phase")),
         _amounts(training, "samples"),
         _amounts(training, "tokens"),
+        on_gpu_s=_on_gpu(log, _joined(training, "step")),
     )
     reasons = {FAILED_STEP: (flags & FAILED) != 0, PROFILED_STEP: _and_after((flags & PROFILED) != 0)}
     for kind, intervals in _rare(log, read).items():
@@ -188,6 +225,23 @@ def _phases(training: list[Records], phase_names: dict[int, str]) -> dict[str, C
         place += len(records)
     rest = _joined(training, "duration_ns") / 1e9 - sum(found.values(), np.zeros(count))
     found[OTHER] = found.get(OTHER, np.zeros(count)) + rest
+    return found
+
+
+def _on_gpu(log: RankLog, steps: Column) -> dict[str, Column]:
+    """The time of each phase on the GPU in the steps that were timed there, of ``steps``."""
+    read = [records[np.isin(records["step"], steps)] for _, records in log.gpu.read()]
+    if not sum(map(len, read)):
+        return {}
+    timed, phase_names = np.concatenate(read), log.names("phase")
+    positions = _positions(steps, timed["step"])
+    phases = timed["phases"]
+    used = timed["phase_count"][:, None] > np.arange(phases.shape[1])
+    found: dict[str, Column] = {}
+    for identity in np.unique(phases["phase"][used]).tolist():
+        own = np.where(used & (phases["phase"] == identity), phases["duration_ns"], np.float32(0))
+        times = found.setdefault(phase_name(phase_names, identity), np.full(len(steps), np.nan))
+        times[positions] = own.sum(axis=1, dtype=np.float64) / 1e9
     return found
 
 

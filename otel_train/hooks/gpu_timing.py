@@ -68,8 +68,9 @@ class GpuTimer:
         return bool(self._whole(self._torch, device) == self._device)
 
     def goes_on_from(self, other: "GpuTimer") -> None:
-        """Count on where that one ended."""
+        """Count on where that one ended. The step under way has events of both devices: it is left out."""
         self.every, self.marked, self.dropped = other.every, self.marked + other.marked, self.dropped + other.dropped
+        self._spoiled = True
 
     def _new(self) -> Any:
         return self._torch.Event(device=self._device, enable_timing=True)
@@ -109,7 +110,7 @@ class GpuTimer:
         for _ in range(TRIALS):
             self.mark(0)
         cost = (time.perf_counter_ns() - start) / TRIALS
-        self._free.extend(event for _, event in self._marks)
+        self._free.extend(event for _, event in self._marks if event.device == self._device)
         self._marks.clear()
         return cost
 
@@ -125,7 +126,7 @@ class GpuTimer:
         self._spoiled = False
         if spoiled or len(self._under_way) >= MOST_UNDER_WAY:
             self.dropped += 1
-            self._free.extend(event for _, event in marks)
+            self._free.extend(event for _, event in marks if event.device == self._device)
         elif marks:
             now = self._clock()
             self._under_way.append((number, now, marks, self._memory(now)))

@@ -64,6 +64,6 @@ def told_of(found: OutOfMemory) -> str:
         )
         if value is not None
     ]  # fmt: skip
-    retries = [f"{found.retries} retries"] if found.retries is not None else []
+    retries = [f"{found.retries} {'retry' if found.retries == 1 else 'retries'}"] if found.retries is not None else []
     step = [f"after step {found.step}"] if found.step is not None else []
     return found.sentence + "".join(f"; {', '.join(part)}" for part in (figures + retries, step) if part)

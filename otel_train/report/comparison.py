@@ -64,6 +64,7 @@ def as_dict(found: Comparison) -> dict[str, Any]:
         "throughput_change": found.throughput,
         "pace_change": found.pace,
         "sees": found.sees,
+        "on_gpu": found.on_gpu,
         "phases": [{**asdict(phase), "shown": phase.shown, "verdict": phase.verdict} for phase in found.phases],
         "changes": [asdict(change) for change in found.changes],
     }
@@ -99,7 +100,7 @@ def _tables(found: Comparison) -> Iterator[tuple[str, Row, list[Row]]]:
     yield "Step time", ("before", "after", "change", "interval"), list(_step_rows(found))
     if found.phases:
         names = ("before", "after", "adds", "share", "its own", "seen from")
-        yield "Where", names, list(_phase_rows(found))
+        yield "Where on the GPU" if found.on_gpu else "Where", names, list(_phase_rows(found))
     if found.changes:
         yield "What else changed", ("before", "after"), [_change_row(each) for each in found.changes[:MOST_CHANGES]]
 
@@ -135,6 +136,8 @@ def _cell(value: str | float | None) -> str:
 
 def _notes(found: Comparison) -> Iterator[str]:
     if found.phases:
+        if found.on_gpu:
+            yield "Phases are by their time on the GPU: a host ahead of it waits in one phase for what another takes."
         yield "Share: of the difference. Its own: beyond the pace of all, of a step; seen from where equal runs end."
     if not found.several:
         yield "One run a side, or on one: what makes all phases alike slower, the code or the machine, cannot be told."
@@ -153,7 +156,7 @@ def _left_out(side: Sequence[Fingerprint]) -> str:
 
 def _run(run: Fingerprint) -> dict[str, Any]:
     content = run.to_json()
-    return {key: content[key] for key in content if key not in ("phases", "resources")}
+    return {key: content[key] for key in content if key not in ("phases", "on_gpu", "resources")}
 
 
 def _difference(own: Difference) -> dict[str, Any]:

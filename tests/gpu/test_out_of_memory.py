@@ -22,11 +22,13 @@ def test_out_of_memory_is_an_event_on_its_step(cuda):
             optimizer.step()
 
     instrumentation.instrument()
-    with record(overhead_budget="off") as run:
-        steps(8)
-        steps(1, ask=True)
-        steps(3)
-    instrumentation.uninstrument()
+    try:
+        with record(overhead_budget="off") as run:
+            steps(8)
+            steps(1, ask=True)
+            steps(3)
+    finally:
+        instrumentation.uninstrument()
     steps(1, ask=True)
     (event,) = [each for each in run.events if each.kind == "out_of_memory"]
     told = {name.removeprefix("dl.out_of_memory."): value for name, value in event.attributes.items()}
