@@ -63,11 +63,12 @@ def test_a_long_pause_is_an_event_on_its_step(run):
             gc.collect()
     finally:
         gc.enable()
-    (event,) = [each for each in of_kind(run, "garbage_collection") if each.step == 7]
+    found = of_kind(run, "garbage_collection")  # on a busy machine what was collected before can be long, too
+    (event,) = [each for each in found if each.attributes["dl.garbage_collection.collected"] >= 200_000]
+    assert 7 == event.step
     assert event.duration_ns >= 2_000_000
     assert event.duration_ns <= run.steps[-1].duration_s * 1e9
     assert 2 == event.attributes["dl.garbage_collection.generation"]
-    assert event.attributes["dl.garbage_collection.collected"] >= 200_000
     assert event.thread is None
 
 
