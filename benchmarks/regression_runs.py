@@ -42,6 +42,7 @@ class Case:
     example: str
     arguments: str
     phases: tuple[str, ...] = ("data_wait", "forward", "optimizer")
+    on_gpu: bool = False
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -59,6 +60,7 @@ CASES = {
         "--device cuda --steps 300 --context 256 --width 384 --layers 6 --batch-size 32 --workers 2 "
         "--evaluate-every 1000",
         ("forward", "backward", "optimizer"),
+        on_gpu=True,
     ),
 }
 
@@ -74,7 +76,7 @@ class MoreWork:
     def __call__(self) -> None:
         self.began.append(time.perf_counter())
         turns = self.turns()
-        self.work(turns)
+        work(turns)
         self.added_s.append(time.perf_counter() - self.began[-1])
         self.pace_s.append(self.added_s[-1] / turns)
 
@@ -84,11 +86,6 @@ class MoreWork:
             return TURNS
         return round(SHARE * statistics.median(self.steps_s()[-LATELY:]) / statistics.median(self.pace_s[-LATELY:]))
 
-    def work(self, turns: int) -> None:
-        """Keep a core busy."""
-        for _ in range(turns):
-            pass
-
     def steps_s(self) -> list[float]:
         """From call to call, without what was added."""
         return [end - start - added for (start, end), added in zip(pairwise(self.began), self.added_s, strict=False)]
@@ -96,6 +93,12 @@ class MoreWork:
     def told(self) -> dict[str, float]:
         """The median step without what was added, and the median of that, s."""
         return {"step_s": statistics.median(self.steps_s()), "added_s": statistics.median(self.added_s)}
+
+
+def work(turns: int) -> None:
+    """Keep a core busy."""
+    for _ in range(turns):
+        pass
 
 
 class MoreGpuWork(MoreWork):
@@ -157,7 +160,7 @@ def run(directory: Path, name: str, kind: str, number: int) -> None:
     run_id = f"{kind}-{number:03}"
     os.environ.update(OTEL_TRAIN_DIR=str(directory / name), OTEL_TRAIN_RUN_ID=run_id)
     case = CASES[name]
-    example, more = importlib.import_module(case.example), MoreGpuWork() if name.endswith("_gpu") else MoreWork()
+    example, more = importlib.import_module(case.example), MoreGpuWork() if case.on_gpu else MoreWork()
     if kind != SAME:
         inject(kind, example, more)
     sys.argv = [f"{case.example}.py", "--no-progress", *case.arguments.split()]

@@ -17,11 +17,8 @@ GIB = 1 << 30
 
 def main() -> None:
     """Train 28 steps."""
-    rank, backend, large = (
-        int(os.environ["RANK"]),
-        os.environ.get("BACKEND", "gloo"),
-        os.environ.get("COLLECTIVE") == "large",
-    )
+    rank, backend = int(os.environ["RANK"]), os.environ.get("BACKEND", "gloo")
+    large = os.environ.get("COLLECTIVE") == "large"
     device = torch.device("cuda", rank) if backend == "nccl" else torch.device("cpu")
     if backend == "nccl":
         torch.cuda.set_device(device)

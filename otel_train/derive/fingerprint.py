@@ -65,12 +65,15 @@ class Fingerprint:
     """``hardware``, ``software``, ``git`` and ``settings``, flat and as text."""
     on_gpu: dict[str, PhaseTimes] = field(default_factory=dict)
     """The phases as the GPU took them, and ``other``; none where fewer than 20 steady steps were timed there."""
-    is_by_the_gpu: bool = False
-    """Are ``phases`` those of the GPU?"""
 
     def by_the_gpu(self) -> "Fingerprint":
         """The same run, with the phases as the GPU took them."""
-        return replace(self, phases=self.on_gpu, is_by_the_gpu=True)
+        return replace(self, phases=self.on_gpu)
+
+    @property
+    def is_by_the_gpu(self) -> bool:
+        """Are ``phases`` those of the GPU?"""
+        return self.phases is self.on_gpu
 
     @property
     def pace_varies(self) -> float:
@@ -81,11 +84,9 @@ class Fingerprint:
     @property
     def undisturbed_varies(self) -> float:
         """The same of undisturbed times: the middle stretch of the run beside the one that took least."""
-        together = [sum(times) for times in zip(*self._undisturbed_stretches(), strict=True)]
+        stretches = [phase.stretches_s[UNDISTURBED] for phase in self.phases.values()]
+        together = [sum(times) for times in zip(*stretches, strict=True)]
         return math.log(statistics.median(together) / min(together)) if min(together, default=0.0) > 0 else math.inf
-
-    def _undisturbed_stretches(self) -> list[list[float]]:
-        return [phase.stretches_s[UNDISTURBED] for phase in self.phases.values()]
 
     def to_json(self) -> dict[str, Any]:
         """As JSON can hold it; an error that is not known is null."""
@@ -99,7 +100,7 @@ class Fingerprint:
     def from_json(cls, content: Mapping[str, Any]) -> "Fingerprint":
         """What ``to_json`` gave. Raises ``ComparisonError``."""
         try:
-            fields = {"on_gpu": {}, "is_by_the_gpu": False, **content}
+            fields = {"on_gpu": {}, **content}
             fields = {key: fields[key] for key in cls.__dataclass_fields__}
             fields["estimates"] = {key: _estimate(each) for key, each in content["estimates"].items()}
             for phases in ("phases", "on_gpu"):
@@ -134,7 +135,7 @@ def fingerprint_of(steady: Steady, summary: RunSummary) -> Fingerprint:
         {name: phase_times(own) for name, own in steady.phases_s.items()} if steady.count else {},
         _resources(summary),
         facts_of(first),
-        on_gpu(steady),
+        phases_on_gpu(steady),
     )
 
 
@@ -148,7 +149,7 @@ def phase_times(times_s: Column) -> PhaseTimes:
     )
 
 
-def on_gpu(steady: Steady) -> dict[str, PhaseTimes]:
+def phases_on_gpu(steady: Steady) -> dict[str, PhaseTimes]:
     """The phases of the steps that were timed on the GPU, and ``other``: what the step takes more than these.
 
     A host that is ahead is in one step while the GPU is in another. So ``other`` is no step's: it is of each stretch.

@@ -236,7 +236,7 @@ def _on_gpu(log: RankLog, steps: Column) -> dict[str, Column]:
     timed, phase_names = np.concatenate(read), log.names("phase")
     positions = _positions(steps, timed["step"])
     phases = timed["phases"]
-    used = timed["phase_count"][:, None] > np.arange(phases.shape[1])
+    used = used_slots(timed)
     found: dict[str, Column] = {}
     for identity in np.unique(phases["phase"][used]).tolist():
         own = np.where(used & (phases["phase"] == identity), phases["duration_ns"], np.float32(0))

@@ -25,3 +25,4 @@ def test_a_sweep_to_the_end_of_the_memory(cuda, tmp_path):
     assert {"done", "failed"} == {run["status"] for run in runs}
     assert "CUDA's allocator ran out of memory" in shown.stdout
     assert "GiB" in shown.stdout
+    assert all(figure in shown.stdout for figure in ("asked for", "allocated", "reserved", "free", "device"))
