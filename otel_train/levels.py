@@ -20,7 +20,7 @@ from otel_train.recorder.hot_path import Recorder
 from otel_train.recorder.implied import ImpliedSteps
 from otel_train.recorder.signals import signals
 from otel_train.runlog.events import Event
-from otel_train.runlog.layout import GPU_STRUCTS
+from otel_train.runlog.layout import EVALUATION, GPU_STRUCTS
 from otel_train.runlog.records import SegmentReader
 from otel_train.runlog.segments import SegmentWriter
 
@@ -157,7 +157,8 @@ class Levels:
     def _step_over(self) -> None:
         timer = self._timer
         if timer is not None:
-            timer.step_over(self._recorder.state.number, self._recorder.state.cut)
+            state = self._recorder.state
+            timer.step_over(None if state.flags & EVALUATION else state.number, state.cut)
             if signals.device is not self._device:
                 self._follow(timer, signals.device)
 

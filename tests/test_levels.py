@@ -172,3 +172,36 @@ def test_overhead_counts_phases():
         steps_of(session.clock, 100, 10)
         assert (10 + 4 * 10) * 1_000 == session._training_ns()
         assert 10 == len(run.steps)
+
+
+class Told:
+    """In a timer's place: what it is told of steps."""
+
+    mark_ns, marked, dropped, every = 0.0, 0, 0, 1
+
+    def __init__(self):
+        self.numbers = []
+
+    def step_over(self, number, cut):
+        self.numbers.append(number)
+
+    def finish(self):
+        pass
+
+
+def test_steps_of_an_evaluation_have_no_gpu_time():
+    """They are counted from nought again: the time of one would be taken for that of a training step."""
+    with record():
+        levels = active.session.levels
+        levels._timer = told = Told()
+        active.recorder.after_step.append(levels._step_over)
+        for _ in range(2):
+            with otel_train.trace_step():
+                pass
+        with otel_train.trace_evaluation("validation"):
+            for _ in range(2):
+                with otel_train.trace_step():
+                    pass
+        with otel_train.trace_step():
+            pass
+    assert [0, 1, None, None, 2] == told.numbers

@@ -114,8 +114,11 @@ class GpuTimer:
         self._marks.clear()
         return cost
 
-    def step_over(self, number: int, cut: int | None) -> None:
-        """A step of that number was recorded: keep its events, the first ``cut``, and read those that were passed."""
+    def step_over(self, number: int | None, cut: int | None) -> None:
+        """A step of that number was recorded: keep its events, the first ``cut``, and read those that were passed.
+
+        None is a step of an evaluation, whose numbers are not the training's: it has no GPU time.
+        """
         if self._capturing():
             return
         if cut is None:
@@ -124,8 +127,8 @@ class GpuTimer:
         self.marked += len(marks)
         del self._marks[:cut]
         self._spoiled = False
-        if spoiled or len(self._under_way) >= MOST_UNDER_WAY:
-            self.dropped += 1
+        if number is None or spoiled or len(self._under_way) >= MOST_UNDER_WAY:
+            self.dropped += number is not None
             self._free.extend(event for _, event in marks if event.device == self._device)
         elif marks:
             now = self._clock()
