@@ -370,9 +370,11 @@ def test_sets_of_cpus():
 
 
 def test_what_is_counted():
-    """Whole rounds of the workers, without their first; all where nothing would be left."""
+    """Whole rounds of the workers, without their first and those that fill the queue; all where nothing is left."""
     rows = [Row(float(at), 0.0, 0.0, 0.0, 0.0, 0.0, None) for at in range(12)]
     assert [5.0, 6.0, 7.0, 8.0, 9.0] == [row.wait_s for row in counted(rows, 5)]
+    assert [4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0] == [row.wait_s for row in counted(rows, 2, 2)]
+    assert [6.0, 7.0, 8.0, 9.0, 10.0, 11.0] == [row.wait_s for row in counted(rows, 2, 8)]
     assert list(map(float, range(1, 12))) == [row.wait_s for row in counted(rows, 0)]
     assert rows[:3] == counted(rows[:3], 5)
 

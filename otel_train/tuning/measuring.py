@@ -8,10 +8,9 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -64,10 +63,13 @@ class Measured:
     def capacity(self) -> float:
         """Batches a second that the workers can keep up: each gives its share, so the slowest one's median counts.
 
-        The batches that were ready before the first was taken hide it from a short measurement. Infinite if not known.
+        The batches that were ready before the first was taken hide it from a short measurement. Which of them waits for
+        a CPU longest is chance, and another one's turn next: of that the mean of all counts. Infinite if not known.
         """
-        medians = [median(each.wall_s for each in own) for own in self.fetches if own]
-        return len(self.fetches) / max(medians) if medians and max(medians) > 0 else float("inf")
+        slowest_s = max((median(each.alone_s for each in own) for own in self.fetches if own), default=0.0)
+        queued_s = [max(each.wall_s - each.alone_s, 0.0) for own in self.fetches for each in own]
+        fetch_s = slowest_s + (fmean(queued_s) if queued_s else 0.0)
+        return len(self.fetches) / fetch_s if fetch_s > 0 else float("inf")
 
     @property
     def batches_per_s(self) -> float:
@@ -91,7 +93,8 @@ Step = Callable[[Any], object]
 
 
 def measure(loader: Any, step: Step, workers: int, seconds: float, limit_s: float) -> Measured:
-    """Take batches for about ``seconds``, over several passes if need be; the first ones of each pass do not count.
+    """Take batches for about ``seconds`` from the first one on, over several passes if need be; the first ones of each
+    pass do not count.
 
     Raises ``TuningError`` where nothing comes: no batch in a pass, none within ``limit_s``; what loader or step raise
     goes on up. Workers, the loader's ``worker_init_fn`` and ``timeout`` are as before in every case.
@@ -122,17 +125,19 @@ def _so_far(found: Measured) -> str:
 
 
 def _passes(loader: Any, step: Step, found: Measured, seconds: float, before: set[BaseProcess]) -> None:
-    until = time.perf_counter() + seconds
+    asked = time.perf_counter()
     for _ in range(MOST_PASSES):
-        counted = _pass(loader, step, found, until, before)
+        counted = _pass(loader, step, found, asked + seconds, before)
         if counted == 0 and not found.batches:
             raise TuningError("the loader has no batch: its data set is empty, or shorter than a batch with drop_last")
-        if time.perf_counter() >= until and found.batches >= min(LEAST_BATCHES, found.pass_batches or LEAST_BATCHES):
+        over = time.perf_counter() >= asked + found.starts_s[0] + seconds
+        if over and found.batches >= min(LEAST_BATCHES, found.pass_batches or LEAST_BATCHES):
             return
 
 
 def _pass(loader: Any, step: Step, found: Measured, until: float, before: set[BaseProcess]) -> int:
-    """One pass over the loader, or its part until the time is over. Returns the batches that it gave."""
+    """One pass over the loader, or its part until the time is over, which what the first pass took to its first batch
+    is no part of. Returns the batches that it gave."""
     rows = []
     asked = time.perf_counter()
     batches = iter(loader)
@@ -142,7 +147,7 @@ def _pass(loader: Any, step: Step, found: Measured, until: float, before: set[Ba
             found.starts_s.append(row.wait_s)
         if found.worker_bytes is None and len(rows) > found.workers:
             found.worker_bytes = _own_bytes(set(multiprocessing.active_children()) - before)
-        if time.perf_counter() >= until and len(rows) >= LEAST_BATCHES + 2 * found.workers:
+        if time.perf_counter() >= until + found.starts_s[0] and len(rows) >= LEAST_BATCHES + 2 * found.workers:
             break
     else:
         found.pass_batches = len(rows)
@@ -150,7 +155,7 @@ def _pass(loader: Any, step: Step, found: Measured, until: float, before: set[Ba
         _shut_down(batches)
     if rows and found.batch_bytes is None:
         found.batch_bytes = rows[0].batch_bytes
-    for row in counted(rows, found.workers):
+    for row in counted(rows, found.workers, getattr(loader, "prefetch_factor", None) or 1):
         found.waits_s.append(row.wait_s)
         found.works_s.append(row.work_s)
         found.taking_cpu_s += row.taking_cpu_s
@@ -193,12 +198,14 @@ def _rows(batches: Iterator[Any], step: Step, asked: float) -> Iterator[Row]:
         first = False
 
 
-def counted(rows: list[Row], workers: int) -> list[Row]:
-    """Without the first batch of each worker, which its start is in, and in whole rounds of them, since workers that
-    began together finish together. Where that leaves nothing, all of them; without workers, all but the first."""
-    first = max(workers, 1)
-    rounds = (len(rows) - first) // first * first
-    return list(islice(rows, first, first + rounds)) if rounds > 0 else rows
+def counted(rows: list[Row], workers: int, ahead: int = 1) -> list[Row]:
+    """Without those taken while the queue filled, when workers let nothing else have a CPU: as many as it holds, but at
+    most half, and at least the first of each worker, which its start is in. In whole rounds of the workers, since those
+    that began together finish together. Where that leaves nothing, all of them; without workers, all but the first."""
+    each = max(workers, 1)
+    first = max(each, min(each * ahead, len(rows) // 2))
+    rounds = (len(rows) - first) // each
+    return rows[first : first + rounds * each] if rounds > 0 else rows
 
 
 @contextlib.contextmanager

@@ -6,25 +6,22 @@ neighbours; the better half of them again, in turn, so that what the machine doe
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from otel_train.derive.input_queue import Workload, predict, worker_counts
 from otel_train.errors import TuningError
 from otel_train.tuning.evidence import workload
 from otel_train.tuning.measuring import Measured
 
-AS_GOOD = 0.98
+AS_GOOD = 0.99
 """Of settings as fast as this part of the fastest, the one with the fewest workers and the shortest queue is taken."""
-
-FAVOURITES = 3
-"""Settings that the model likes best, measured beside the neighbours of the first."""
 
 CLOSE = 0.90
 """What comes as near to the fastest is measured once more."""
 
 ROUNDS = 2
-MOST_AGAIN = 5
+MOST_AGAIN = 4
 """So often at most, and so many."""
 
 STARTING = 1.2
@@ -67,6 +64,7 @@ class Trial:
     predicted: float | None = None
     measured: Measured | None = None
     failure: str | None = None
+    tries: int = 0
 
     @property
     def rate(self) -> float:
@@ -145,7 +143,7 @@ class Search:
             if alone.failure is not None:
                 raise TuningError(alone.failure)
             if not again:
-                alone.measured = None
+                alone.measured, alone.tries = None, 0
         return alone
 
     @property
@@ -158,6 +156,7 @@ class Search:
 
     def _try(self, setting: Setting, part: float = 1.0) -> Trial:
         trial = self._trial(setting)
+        trial.tries += 1
         began = self.clock()
         try:
             limit_s = max(self.left_s, self.budget_s * LEAST_LIMIT, LEAST_LIMIT_S)
@@ -199,18 +198,16 @@ class Search:
         return predict(load, setting.workers, max(setting.prefetch, 1)).batches_per_s
 
     def _favourites(self) -> list[Setting]:
-        """Not measured yet: the cheapest of the best, one step up and down from it, its longest queue, and the best.
+        """Not measured yet: the cheapest of the best, its neighbours, and the best.
 
-        A longer queue makes up for what the model knows nothing of: a machine that is busy with something else.
         What has been measured stands for itself: one of the best that is expected to be slower than that is none.
         """
         expected = {setting: self._worth(trial) for setting, trial in self.trials.items() if not trial.failure}
         top = max(expected.values())
-        good = sorted(setting for setting, rate in expected.items() if rate >= AS_GOOD * top)
-        ranked = sorted(expected, key=lambda setting: (-round(expected[setting] / top, 2), setting))
-        near = [setting for setting in ranked[:FAVOURITES] if expected[setting] >= CLOSE * top]
-        longest = max(setting for setting in expected if setting.workers == good[0].workers)
-        wanted = [good[0], longest, *_neighbours(good[0], list(expected)), *near]
+        cheapest = min(setting for setting, rate in expected.items() if rate >= AS_GOOD * top)
+        best = min(expected, key=lambda setting: (-round(expected[setting] / top, 2), setting))
+        pinned = [each for each in expected if each == replace(cheapest, pin_memory=True)]
+        wanted = [cheapest, *pinned, *_neighbours(cheapest, expected, CLOSE * top), best]
         return [setting for setting in dict.fromkeys(wanted) if self.trials[setting].measured is None]
 
     def _worth(self, trial: Trial) -> float:
@@ -240,33 +237,58 @@ class Search:
             self._optimism = math.exp(sum(map(math.log, ratios)) / len(ratios))
 
     def _doubt(self) -> None:
-        """The most workers with the longest queue, whatever the model says, where there is time.
+        """The most workers and half as many, with the shortest queue, whatever the model says, where there is time.
 
-        On a machine that is busy with something else more workers get more of the CPUs, which it does not know.
+        To it, all workers beyond those that keep the CPUs busy are alike. But more of them leave no CPU idle while the
+        system moves them, and get more where the machine is busy with something else.
         """
-        widest = max(setting for setting, trial in self.trials.items() if not trial.failure)
-        if self.trials[widest].measured is None and self.left_s > 2 * self._price_s:
-            self._try(widest)
+        pinned = self.best().pin_memory
+        usable = [each for each, trial in self.trials.items() if each.workers and not trial.failure]
+        longest_first = sorted((each for each in usable if each.pin_memory == pinned), reverse=True)
+        shortest = {each.workers: each for each in longest_first}
+        most = max(shortest, default=0)
+        half = max((count for count in shortest if count <= most / 2), default=most)
+        for wide in [shortest[count] for count in (most, half) if count]:
+            if self.trials[wide].measured is None and self._has_time_for(wide):
+                self._try(wide)
+
+    def _has_time_for(self, setting: Setting) -> bool:
+        """Does it take at most half of what is left? With so many workers, by how long few took to start."""
+        started = {
+            trial.setting.workers: min(trial.measured.starts_s)
+            for trial in self.trials.values()
+            if trial.measured and trial.measured.starts_s and trial.setting.workers
+        }
+        few = min(started, default=0)
+        starting_s = started[few] / few * setting.workers if few else 0.0
+        return self.left_s > 2 * (starting_s + self._price_s)
 
     def _again(self) -> None:
-        """The fastest once more, in turn, and what they are compared with: a round of all, as long as there is time."""
-        for _ in range(ROUNDS):
-            fastest = max(trial.rate for trial in self.trials.values())
-            close = sorted(setting for setting, trial in self.trials.items() if trial.rate >= CLOSE * fastest)
-            again = [Setting(0), *(setting for setting in close if setting.workers)][:MOST_AGAIN]
-            if self.left_s < self._price_s * len(again):
-                return
-            for setting in again:
-                self._try(setting)
+        """Those that are nearest to the fastest once more, and what they are compared with: in turn, what was measured
+        least first, as long as there is time."""
+        again = self._contenders()
+        while again and self.left_s >= self._price_s:
+            self._try(again[0])
+            again = self._contenders()
+
+    def _contenders(self) -> list[Setting]:
+        fastest = max(trial.rate for trial in self.trials.values())
+        close = [each for each, trial in self.trials.items() if each.workers and trial.rate >= CLOSE * fastest]
+        close = sorted(close, key=lambda each: -self.trials[each].rate)[:MOST_AGAIN]
+        tries = {each: self.trials[each].tries for each in [*close, Setting(0)]}
+        return sorted((each for each in tries if tries[each] <= ROUNDS), key=lambda each: tries[each])
 
 
-def _neighbours(setting: Setting, settings: Sequence[Setting]) -> list[Setting]:
-    """One step fewer and one more workers, with the same queue."""
-    same = sorted(each for each in settings if each.prefetch == setting.prefetch and each.workers)
-    if setting not in same:
-        return sorted(each for each in settings if each.workers)[:1]
-    at = same.index(setting)
-    return [*same[max(at - 1, 0) : at], *same[at + 1 : at + 2]]
+def _neighbours(setting: Setting, expected: Mapping[Setting, float], least: float) -> list[Setting]:
+    """More workers by a step, a longer queue, and fewer workers where these are expected to be near enough. Of no
+    workers: the fewest."""
+    alike = sorted(each for each in expected if each.workers and each.pin_memory == setting.pin_memory)
+    if not setting.workers:
+        return alike[:1]
+    more = [each for each in alike if each.workers > setting.workers and each.prefetch == setting.prefetch]
+    longer = [each for each in alike if each.workers == setting.workers and each.prefetch > setting.prefetch]
+    fewer = [each for each in alike if each.workers < setting.workers and each.prefetch == setting.prefetch]
+    return [*more[:1], *longer[:1], *(each for each in fewer[-1:] if expected[each] >= least)]
 
 
 def grid(cpus: float, most: int | None, prefetch: Sequence[int], pin_memory: Sequence[bool]) -> list[Setting]:

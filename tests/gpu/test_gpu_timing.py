@@ -7,6 +7,7 @@ import weakref
 
 import pytest
 
+import otel_train
 from otel_train import instrumentation
 from otel_train.testing import record
 
@@ -217,3 +218,38 @@ def test_model_on_another_device_than_the_current(run, cuda):
     optimizer.step()
     assert all(known.phases["forward"] > 1e-3 for known in run.gpu[5:])
     assert len(run.gpu) > 25
+
+
+def test_steps_of_an_evaluation_have_no_gpu_time(run, cuda):
+    """They count from nought again, and take many times as long: no training step of their number is given that."""
+    model = gpt(cuda)
+    optimizer = cuda.optim.SGD(model.parameters(), lr=0.1)
+    small, large = (cuda.randn(batch, 64, 256, device="cuda") for batch in (8, 4096))
+
+    def train_on():
+        with otel_train.trace_step():
+            with otel_train.trace_phase("forward"):
+                loss = model(small).square().mean()
+            with otel_train.trace_phase("backward"):
+                loss.backward()
+            with otel_train.trace_phase("optimizer"):
+                optimizer.step()
+                optimizer.zero_grad()
+            cuda.cuda.synchronize()
+
+    for _ in range(30):
+        train_on()
+    with otel_train.trace_evaluation("validation"), cuda.no_grad():
+        for _ in range(30):
+            with otel_train.trace_step(), otel_train.trace_phase("forward"):
+                model(large)
+                cuda.cuda.synchronize()
+    for _ in range(30):
+        train_on()
+    evaluated = [step.duration_s for step in run.steps if step.evaluation]
+    assert 30 == len(evaluated)
+    seen = [known.step for known in run.gpu]
+    assert sorted(set(seen)) == seen
+    assert len([step for step in seen if step >= 32]) > 20
+    forward = [known.phases["forward"] for known in run.gpu if known.step >= 5]
+    assert max(forward) < min(evaluated)
