@@ -29,7 +29,7 @@ def write_run(
             took = (usual + extra_ms.get(name, 0.0)) * pace * busy[number] * (1 + noise) * MS
             phases.append((name, at, took))
             at += took
-        builder.step(number, int(at + 0.1 * MS), phases, samples=16, tokens=512)
+        builder.step(number, int(at + 0.1 * pace * busy[number] * MS), phases, samples=16, tokens=512)
     return directory / run_id
 
 

@@ -165,7 +165,7 @@ def _judged(
     alone = not several and (pace is None or abs(pace) > ALIKE) and are_alike(sides, phases)
     shorter_s = min(sum(phase.before_s for phase in phases), sum(phase.after_s for phase in phases))
     alone = alone and not any(abs(phase.after_s - phase.before_s) > TOO_LARGE * shorter_s for phase in shown)
-    if shown and not alone and not shown[0].as_a_whole:
+    if shown and not alone and not shown[0].is_its_own:
         return TOO_LITTLE, f"{where} beside the other phases, but the step as a whole changes the other way. {IN_TURNS}"
     if shown and not alone:
         return SLOWER if net > 0 else FASTER, f"{where}; the other phases differ by no more than the machine does."

@@ -35,6 +35,12 @@ TOO_LARGE = 1.0
 the others are. With a quarter of a step, 3 in 100 of the study's equal runs were taken for different."""
 TWICE = 2.0
 """A wait for data that is so many times what the others' pace makes of it, and ``TOO_LARGE``, is a queue's doing."""
+USUAL, FEWEST_FREEDOM = 0.95, 4
+"""Of equal machines so many sides' paces differ by no more than is usual; with fewer degrees of freedom it is not known
+what is."""
+MODEL = "forward", "backward"
+"""What changes in one of them often changes in the other: a change that the step as a whole does not show has to be
+seen with these as one, too."""
 SMALL = 0.005
 """Phases of a smaller part of the step have no vote on the pace: their own noise is too large."""
 
@@ -55,6 +61,9 @@ class PhaseChange:
     """By ``undisturbed`` and ``mean`` time: what it takes more beyond the pace."""
     whole: dict[str, float]
     """By how much the step as a whole is longer by these times; the same for all phases."""
+    alone: dict[str, bool]
+    """Is it shown with the model's phases as one, too, while the paces of the sides differ by no more than those of the
+    runs of a side do? Then it does not matter whether the step as a whole became faster or slower."""
     reach: dict[str, float]
     """How large that must be to be shown; the same for all phases."""
 
@@ -65,10 +74,11 @@ class PhaseChange:
         return max(beyond, key=abs, default=0.0)
 
     @property
-    def as_a_whole(self) -> bool:
-        """Does the step as a whole change the way in which this phase is shown to?"""
+    def is_its_own(self) -> bool:
+        """Is it this phase that changed, and not all others the other way? So where the step as a whole changes the way
+        in which this phase does, or what the others do is usual for the machine."""
         by = [name for name in self.own if abs(self.own[name]) > self.reach[name]]
-        return any(self.own[name] * self.whole[name] > 0 for name in by)
+        return any(self.own[name] * self.whole[name] > 0 or self.alone[name] for name in by)
 
     @property
     def verdict(self) -> str:
@@ -87,14 +97,17 @@ def pace_of(before: Series, after: Series) -> float:
     return float(logs[order][np.searchsorted(passed, passed[-1] / 2)])
 
 
-def paces_of(before: Series, after: Series) -> list[float]:
-    """The pace as the phases' time has it and, each phase with one vote, as the two in the middle have it.
+def paces_of(before: Series, after: Series, voters: Sequence[str] = ()) -> list[float]:
+    """The pace as the phases' time has it and, each phase with one vote, as the two in the middle have it. Phases that
+    have the same one of the ``voters`` have one together.
 
     They agree where most phases, of most of the time, change alike. Where forward and backward became faster and all
     else did not, they do not, and nothing says which of the two is the machine's.
     """
-    voting = (before > SMALL * before.sum()) & (after > 0)
-    logs = np.sort(np.log(after[voting] / before[voting]))
+    voter = np.unique(voters, return_inverse=True)[1] if voters else np.arange(len(before))
+    earlier, later = (np.bincount(voter, times) for times in (before, after))
+    voting = (earlier > SMALL * before.sum()) & (later > 0)
+    logs = np.sort(np.log(later[voting] / earlier[voting]))
     votes = [float(logs[(len(logs) - 1) // 2]), float(logs[len(logs) // 2])] if len(logs) else []
     return [pace_of(before, after), *votes]
 
@@ -113,7 +126,7 @@ def phase_changes(sides: Sides, confidence: float) -> tuple[tuple[PhaseChange, .
     """
     names = list(dict.fromkeys(name for side in sides for run in side for name in run.phases))
     before, after = (np.mean([_times(run, names, MEAN) for run in side], axis=0) for side in sides)
-    own, reach, whole, pace = _beyond_chance(sides, names, confidence)
+    own, reach, whole, alone, pace = _beyond_chance(sides, names, confidence)
     total = float(after.sum() - before.sum())
     found = []
     for index, name in enumerate(names):
@@ -124,6 +137,7 @@ def phase_changes(sides: Sides, confidence: float) -> tuple[tuple[PhaseChange, .
             float(after[index] - before[index]) / total if total else None,
             {key: float(values[index]) for key, values in own.items()},
             whole,
+            {key: values[index] for key, values in alone.items()},
             reach,
         )
         found.append(change)
@@ -145,22 +159,26 @@ def are_alike(sides: Sides, phases: Sequence[PhaseChange]) -> bool:
 
 def _beyond_chance(
     sides: Sides, names: Sequence[str], confidence: float
-) -> tuple[dict[str, Series], dict[str, float], dict[str, float], float | None]:
-    """By statistic what each phase takes of its own, how much that must be, so that all of them hold together, and by
-    how much the step as a whole changes; and the pace."""
-    own, reach, whole, paces = {}, {}, {}, {}
+) -> tuple[dict[str, Series], dict[str, float], dict[str, float], dict[str, list[bool]], float | None]:
+    """By statistic what each phase takes of its own, how much that must be, so that all of them hold together, by how
+    much the step as a whole changes, and which phases are seen to change alone; and the pace."""
+    own, reach, whole, alone, paces = {}, {}, {}, {}, {}
+    voters = [MODEL[0] if name in MODEL else name for name in names]
     if np.count_nonzero(np.sum([_times(run, names, MEAN) for side in sides for run in side], axis=0)) < 2:
-        return {}, {}, {}, None
+        return {}, {}, {}, {}, None
     each = 1 - (1 - confidence) / (len(names) * len(EQUAL_RUNS))
     for statistic in EQUAL_RUNS:
         before, after = (_side(side, names, statistic) for side in sides)
-        own[statistic] = _own(names, before.times_s, after.times_s, _varying_pace(sides, statistic))
+        limit = _varying_pace(sides, statistic)
+        own[statistic] = _own(names, before.times_s, after.times_s, limit)
         felt = _felt(names, before.times_s, after.times_s)
         reach[statistic] = _reach(before, after, EQUAL_RUNS[statistic], felt, each)
         totals = float(before.times_s.sum()), float(after.times_s.sum())
         whole[statistic] = totals[1] / totals[0] - 1 if totals[0] else 0.0
+        seen = np.abs(_own(names, before.times_s, after.times_s, limit, voters)) > reach[statistic]
+        alone[statistic] = (seen & _is_usual(sides, names, statistic)).tolist()
         paces[statistic] = math.expm1(pace_of(before.times_s, after.times_s))
-    return own, reach, whole, paces[UNDISTURBED]
+    return own, reach, whole, alone, paces[UNDISTURBED]
 
 
 @dataclass(frozen=True)
@@ -193,11 +211,12 @@ def _times(run: Fingerprint, names: Sequence[str], statistic: str, stretch: int 
     return [run.phases[name].stretches_s[statistic][stretch] if name in run.phases else 0.0 for name in names]
 
 
-def _own(names: Sequence[str], before: Series, after: Series, limit: float) -> Series:
+def _own(names: Sequence[str], before: Series, after: Series, limit: float, voters: Sequence[str] = ()) -> Series:
     """What each phase takes more, or less, beyond the pace: of those in question the least of it; 0 for phases that
     tell the pace, where these are far apart. What no machine makes (``limit``) is no pace: then it is as it is."""
     telling = _telling(names, before, after)
-    paces = [pace if abs(pace) <= limit else 0.0 for pace in paces_of(before[telling], after[telling])]
+    voting = [voter for voter, tells in zip(voters, telling, strict=False) if tells]
+    paces = [pace if abs(pace) <= limit else 0.0 for pace in paces_of(before[telling], after[telling], voting)]
     found = np.array([beyond_pace(before, after, pace) for pace in paces])
     least = np.abs(found).min(axis=0)
     own: Series = np.where((found > 0).all(axis=0), least, np.where((found < 0).all(axis=0), -least, 0.0))
@@ -225,6 +244,19 @@ def _varying_pace(sides: Sides, statistic: str) -> float:
     if statistic == UNDISTURBED and _by_gpus(sides):
         return 2 * max(min(run.undisturbed_varies for run in side) for side in sides)
     return 2 * max(run.pace_varies for side in sides for run in side)
+
+
+def _is_usual(sides: Sides, names: Sequence[str], statistic: str) -> bool:
+    """Do the sides' paces differ by no more than those of a side's runs? By a t-test, which takes a few runs."""
+    times = [[np.array(_times(run, names, statistic)) for run in side] for side in sides]
+    fastest = min((each for side in times for each in side), key=lambda each: float(each.sum()))
+    before, after = ([pace_of(fastest, each) for each in side] for side in times)
+    freedom = len(before) + len(after) - 2
+    if freedom < FEWEST_FREEDOM:
+        return False
+    squares = sum(float(np.var(side)) * len(side) for side in (before, after))
+    error = math.sqrt(squares / freedom * (1 / len(before) + 1 / len(after)))
+    return abs(float(np.mean(after) - np.mean(before))) <= t_quantile(freedom, USUAL) * error
 
 
 def _by_gpus(sides: Sides) -> bool:
