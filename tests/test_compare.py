@@ -13,7 +13,7 @@ from log_builder import MS, LogBuilder
 
 from otel_train.derive.comparison import compare, keeps
 from otel_train.derive.fingerprint import Fingerprint, facts_of, fingerprint, phase_times
-from otel_train.derive.phase_change import pace_of, paces_of
+from otel_train.derive.pace import pace_of, paces_of
 from otel_train.derive.steady import steady_run
 from otel_train.errors import ComparisonError
 from otel_train.runlog.runs import Run

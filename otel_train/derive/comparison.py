@@ -22,7 +22,8 @@ from otel_train.derive.difference import (
     difference_of,
 )
 from otel_train.derive.fingerprint import UNDISTURBED, Fingerprint
-from otel_train.derive.phase_change import TOO_LARGE, PhaseChange, Sides, are_alike, phase_changes
+from otel_train.derive.pace import TOO_LARGE
+from otel_train.derive.phase_change import PhaseChange, Sides, are_alike, phase_changes
 from otel_train.derive.side_changes import Change, changes
 from otel_train.errors import ComparisonError
 

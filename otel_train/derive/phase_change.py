@@ -3,6 +3,7 @@
 With one run a side it is not known how much equal runs differ: a machine that is shared, hot or differently placed
 makes a whole run slower, all phases alike. What it makes alike is the **pace**; what a phase takes beyond it is the
 run's own. A wait for data that changes far more than all else has no say in the pace: a queue ran empty, or filled.
+With several runs a side these say how far the pace wanders, and a machine that was faster hides no slower phase.
 ``docs/compare.md`` has what that was worth on real runs.
 """
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from otel_train.derive.difference import FASTER, MEAN, NO_DIFFERENCE, SLOWER, Series, t_quantile
 from otel_train.derive.fingerprint import UNDISTURBED, Fingerprint
-from otel_train.runlog.layout import DATA_WAIT
+from otel_train.derive.pace import MODEL, beyond_pace, own_of, pace_of, paces_of, telling_of
 
 EQUAL_RUNS = {UNDISTURBED: 0.004, MEAN: 0.012}
 """Standard deviation of a phase's time beyond the pace between equal runs, as a part of the step: what the study in
@@ -28,21 +29,9 @@ two cores the slope of a phase's time with the step's, as logarithms, was 0.93 t
 and 1.21 for the wait for data: 0.07 from 1 without that, 0.10 with it."""
 LARGE = 1.0
 """The variance of a run that has no stretches: nothing it has is shown."""
-APART = 0.05
-"""Paces that differ by more, as logarithms, are none: nothing says which of the phases changed."""
-TOO_LARGE = 1.0
-"""What by itself takes so many steps more, or less (the shorter ones of the two sides), is the run's own, however alike
-the others are. With a quarter of a step, 3 in 100 of the study's equal runs were taken for different."""
-TWICE = 2.0
-"""A wait for data that is so many times what the others' pace makes of it, and ``TOO_LARGE``, is a queue's doing."""
 USUAL, FEWEST_FREEDOM = 0.95, 4
 """Of equal machines so many sides' paces differ by no more than is usual; with fewer degrees of freedom it is not known
 what is."""
-MODEL = "forward", "backward"
-"""What changes in one of them often changes in the other: a change that the step as a whole does not show has to be
-seen with these as one, too."""
-SMALL = 0.005
-"""Phases of a smaller part of the step have no vote on the pace: their own noise is too large."""
 
 Sides = tuple[tuple[Fingerprint, ...], tuple[Fingerprint, ...]]
 
@@ -86,39 +75,6 @@ class PhaseChange:
         return SLOWER if self.shown > 0 else FASTER if self.shown < 0 else NO_DIFFERENCE
 
 
-def pace_of(before: Series, after: Series) -> float:
-    """The logarithm of how much longer phases take alike: the median of theirs, each with the weight of its time."""
-    both = (before > 0) & (after > 0)
-    if not both.any():
-        return 0.0
-    logs, weights = np.log(after[both] / before[both]), before[both]
-    order = np.argsort(logs)
-    passed = np.cumsum(weights[order])
-    return float(logs[order][np.searchsorted(passed, passed[-1] / 2)])
-
-
-def paces_of(before: Series, after: Series, voters: Sequence[str] = ()) -> list[float]:
-    """The pace as the phases' time has it and, each phase with one vote, as the two in the middle have it. Phases that
-    have the same one of the ``voters`` have one together.
-
-    They agree where most phases, of most of the time, change alike. Where forward and backward became faster and all
-    else did not, they do not, and nothing says which of the two is the machine's.
-    """
-    voter = np.unique(voters, return_inverse=True)[1] if voters else np.arange(len(before))
-    earlier, later = (np.bincount(voter, times) for times in (before, after))
-    voting = (earlier > SMALL * before.sum()) & (later > 0)
-    logs = np.sort(np.log(later[voting] / earlier[voting]))
-    votes = [float(logs[(len(logs) - 1) // 2]), float(logs[len(logs) // 2])] if len(logs) else []
-    return [pace_of(before, after), *votes]
-
-
-def beyond_pace(before: Series, after: Series, pace: float | None = None) -> Series:
-    """What each phase takes more than the pace explains, in parts of the step before."""
-    pace = pace_of(before, after) if pace is None else pace
-    own: Series = (after * math.exp(-pace) - before) / before.sum()
-    return own
-
-
 def phase_changes(sides: Sides, confidence: float) -> tuple[tuple[PhaseChange, ...], float | None]:
     """The phases, those that are shown to differ first, then by what they add; and the pace, in parts of one.
 
@@ -126,23 +82,23 @@ def phase_changes(sides: Sides, confidence: float) -> tuple[tuple[PhaseChange, .
     """
     names = list(dict.fromkeys(name for side in sides for run in side for name in run.phases))
     before, after = (np.mean([_times(run, names, MEAN) for run in side], axis=0) for side in sides)
-    own, reach, whole, alone, pace = _beyond_chance(sides, names, confidence)
+    seen = _beyond_chance(sides, names, confidence)
     total = float(after.sum() - before.sum())
-    found = []
-    for index, name in enumerate(names):
-        change = PhaseChange(
+    found = [
+        PhaseChange(
             name,
             float(before[index]),
             float(after[index]),
             float(after[index] - before[index]) / total if total else None,
-            {key: float(values[index]) for key, values in own.items()},
-            whole,
-            {key: values[index] for key, values in alone.items()},
-            reach,
+            {key: float(each.own[index]) for key, each in seen.items()},
+            {key: each.whole for key, each in seen.items()},
+            {key: bool(each.alone[index]) for key, each in seen.items()},
+            {key: each.reach for key, each in seen.items()},
         )
-        found.append(change)
+        for index, name in enumerate(names)
+    ]
     ordered = sorted(found, key=lambda phase: (-abs(phase.shown), -abs(phase.after_s - phase.before_s)))
-    return tuple(ordered), pace
+    return tuple(ordered), math.expm1(seen[UNDISTURBED].pace) if seen else None
 
 
 def are_alike(sides: Sides, phases: Sequence[PhaseChange]) -> bool:
@@ -157,28 +113,38 @@ def are_alike(sides: Sides, phases: Sequence[PhaseChange]) -> bool:
     return all(bool((np.abs(beyond_pace(before, after, pace)) < reach).all()) for pace in paces)
 
 
-def _beyond_chance(
-    sides: Sides, names: Sequence[str], confidence: float
-) -> tuple[dict[str, Series], dict[str, float], dict[str, float], dict[str, list[bool]], float | None]:
-    """By statistic what each phase takes of its own, how much that must be, so that all of them hold together, by how
-    much the step as a whole changes, and which phases are seen to change alone; and the pace."""
-    own, reach, whole, alone, paces = {}, {}, {}, {}, {}
-    voters = [MODEL[0] if name in MODEL else name for name in names]
+@dataclass(frozen=True)
+class _Seen:
+    """The phases by one statistic, in their order; what ``PhaseChange`` has of each, and the pace as a logarithm."""
+
+    own: Series
+    alone: Sequence[bool]
+    reach: float
+    whole: float
+    pace: float
+
+
+def _beyond_chance(sides: Sides, names: Sequence[str], confidence: float) -> dict[str, _Seen]:
+    """By statistic, so that all of it holds together; nothing where there are no two phases."""
     if np.count_nonzero(np.sum([_times(run, names, MEAN) for side in sides for run in side], axis=0)) < 2:
-        return {}, {}, {}, {}, None
+        return {}
     each = 1 - (1 - confidence) / (len(names) * len(EQUAL_RUNS))
-    for statistic in EQUAL_RUNS:
-        before, after = (_side(side, names, statistic) for side in sides)
-        limit = _varying_pace(sides, statistic)
-        own[statistic] = _own(names, before.times_s, after.times_s, limit)
-        felt = _felt(names, before.times_s, after.times_s)
-        reach[statistic] = _reach(before, after, EQUAL_RUNS[statistic], felt, each)
-        totals = float(before.times_s.sum()), float(after.times_s.sum())
-        whole[statistic] = totals[1] / totals[0] - 1 if totals[0] else 0.0
-        seen = np.abs(_own(names, before.times_s, after.times_s, limit, voters)) > reach[statistic]
-        alone[statistic] = (seen & _is_usual(sides, names, statistic)).tolist()
-        paces[statistic] = math.expm1(pace_of(before.times_s, after.times_s))
-    return own, reach, whole, alone, paces[UNDISTURBED]
+    return {statistic: _seen(sides, names, statistic, each) for statistic in EQUAL_RUNS}
+
+
+def _seen(sides: Sides, names: Sequence[str], statistic: str, confidence: float) -> _Seen:
+    first, second = (_side(side, names, statistic) for side in sides)
+    before, after = first.times_s, second.times_s
+    limit, voters = _varying_pace(sides, statistic), [MODEL[0] if name in MODEL else name for name in names]
+    reach = _reach(first, second, EQUAL_RUNS[statistic], _felt(names, before, after), confidence)
+    alone = np.abs(own_of(names, before, after, limit, voters)) > reach
+    return _Seen(
+        own_of(names, before, after, limit),
+        (alone & _is_usual(sides, names, statistic)).tolist(),
+        reach,
+        float(after.sum()) / float(before.sum()) - 1 if before.any() else 0.0,
+        pace_of(before, after),
+    )
 
 
 @dataclass(frozen=True)
@@ -211,30 +177,6 @@ def _times(run: Fingerprint, names: Sequence[str], statistic: str, stretch: int 
     return [run.phases[name].stretches_s[statistic][stretch] if name in run.phases else 0.0 for name in names]
 
 
-def _own(names: Sequence[str], before: Series, after: Series, limit: float, voters: Sequence[str] = ()) -> Series:
-    """What each phase takes more, or less, beyond the pace: of those in question the least of it; 0 for phases that
-    tell the pace, where these are far apart. What no machine makes (``limit``) is no pace: then it is as it is."""
-    telling = _telling(names, before, after)
-    voting = [voter for voter, tells in zip(voters, telling, strict=False) if tells]
-    paces = [pace if abs(pace) <= limit else 0.0 for pace in paces_of(before[telling], after[telling], voting)]
-    found = np.array([beyond_pace(before, after, pace) for pace in paces])
-    least = np.abs(found).min(axis=0)
-    own: Series = np.where((found > 0).all(axis=0), least, np.where((found < 0).all(axis=0), -least, 0.0))
-    return np.where(telling, 0.0, own) if max(paces) - min(paces) > APART else own
-
-
-def _telling(names: Sequence[str], before: Series, after: Series) -> Series:
-    """Which phases tell the pace: all, but for a wait for data that changes far more than the others do."""
-    telling = np.ones(len(names), bool)
-    if DATA_WAIT in names and len(names) > 2:
-        at = names.index(DATA_WAIT)
-        others = np.arange(len(names)) != at
-        usual = before[at] * math.exp(pace_of(before[others], after[others]))
-        apart = abs(after[at] - usual) > TOO_LARGE * min(before.sum(), after.sum())
-        telling[at] = not (apart and max(after[at], usual) > TWICE * min(after[at], usual))
-    return telling
-
-
 def _varying_pace(sides: Sides, statistic: str) -> float:
     """How far the machine's pace may differ between runs, as a logarithm: twice as far as within one of them.
 
@@ -265,7 +207,7 @@ def _by_gpus(sides: Sides) -> bool:
 
 def _felt(names: Sequence[str], before: Series, after: Series) -> float:
     """Standard deviation of what the largest phase makes of the pace otherwise than the others, in parts of a step."""
-    telling = _telling(names, before, after)
+    telling = telling_of(names, before, after)
     largest = float(before[telling].max(initial=0.0) / before.sum()) if before.any() else 0.0
     return UNLIKE * abs(pace_of(before[telling], after[telling])) * largest
 
