@@ -237,6 +237,16 @@ def test_a_machine_that_does_not_wander_is_not_faster_by_chance(tmp_path):
     assert ("too little data", "optimizer", "slower") == (found.verdict, found.phases[0].name, found.phases[0].verdict)
 
 
+def test_a_machine_that_wanders_between_runs_and_is_steady_within_is_not_slower_code(tmp_path):
+    """Each run at its own pace, 7 % of it within: that sides of such runs differ by a tenth is no phase's doing."""
+    sides = [
+        [run(tmp_path, f"{name}{seed}", at + seed, pace=pace, varies=0.07) for seed, pace in enumerate(paces)]
+        for name, at, paces in (("a", 0, (1.0, 1.3, 1.2)), ("b", 9, (1.25, 1.3, 1.4)))
+    ]
+    found = compare(*sides)
+    assert "no difference shown" == found.verdict
+
+
 def test_forward_and_backward_have_one_vote_where_the_step_says_otherwise():
     """With one each they and a wait that is shorter by chance are most phases; with one together they are half."""
     before = np.array([1.0, 3.0, 5.0, 4.0, 0.2])

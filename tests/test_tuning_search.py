@@ -5,7 +5,7 @@ import random
 import pytest
 
 from otel_train.errors import TuningError
-from otel_train.tuning.measuring import Measured
+from otel_train.tuning.measuring import Measured, least_batches
 from otel_train.tuning.reads import Fetched
 from otel_train.tuning.search import Search, Setting, grid
 
@@ -15,24 +15,28 @@ WORK_S, FETCH_S, START_S = 0.006, 0.016, 0.03
 class Machine:
     """Two CPUs and a data set that computes for 16 ms a batch. Gives each setting its rate, give or take."""
 
-    def __init__(self, rate, noise=0.0, breaks=lambda setting, tries: False, start_s=START_S):
-        self.start_s = start_s
+    def __init__(self, rate, noise=0.0, breaks=lambda setting, tries: False, start_s=START_S, work_s=WORK_S,
+                 fetch_s=FETCH_S, computes=1.0):  # fmt: skip
+        self.start_s, self.work_s, self.fetch_s, self.computes = start_s, work_s, fetch_s, computes
         self.rate, self.noise, self.breaks = rate, noise, breaks
         self.now_s, self.measured = 0.0, []
         self.random = random.Random(7)
 
     def measure(self, setting, seconds, limit_s):
-        self.now_s += seconds + self.start_s * setting.workers
+        rate = self.rate(setting) * (1 + self.noise * self.random.gauss(0, 1))
+        batches = max(round(rate * seconds), least_batches(setting.workers))
+        self.now_s += batches / rate + self.start_s * setting.workers
         self.measured.append(setting)
         if self.breaks(setting, self.measured.count(setting)):
             raise TuningError("out of memory")
-        rate = self.rate(setting) * (1 + self.noise * self.random.gauss(0, 1))
-        batches = max(round(rate * seconds), 4)
-        found = Measured([1 / rate - WORK_S] * batches, [WORK_S] * batches, workers=setting.workers)
-        found.taking_cpu_s = batches * (0.0005 if setting.workers else FETCH_S)
-        wall_s = max(setting.workers / rate, FETCH_S)
-        each = [Fetched(wall_s, FETCH_S, wall_s - FETCH_S, None)] * max(batches // max(setting.workers, 1), 1)
-        found.fetches, found.starts_s = [each] * setting.workers, [self.start_s * setting.workers]
+        work_s = min(self.work_s, 1 / rate)
+        found = Measured([1 / rate - work_s] * batches, [work_s] * batches, workers=setting.workers)
+        cpu_s = self.computes * self.fetch_s
+        found.taking_cpu_s = batches * (0.0005 if setting.workers else cpu_s)
+        wall_s = max(setting.workers / rate, self.fetch_s)
+        each = Fetched(wall_s, cpu_s, (wall_s - self.fetch_s) * self.computes, None)
+        found.fetches = [[each] * max(batches // max(setting.workers, 1), 1)] * setting.workers
+        found.starts_s = [self.start_s * setting.workers]
         return found
 
     def search(self, budget_s, settings=None):
@@ -109,6 +113,30 @@ def test_workers_that_are_slow_to_start():
     assert max(setting.workers for setting in machine.measured) < 32
 
 
+def test_workers_that_cannot_help_are_not_started():
+    """A step of 0.12 s that keeps no CPU busy is the bound with two workers already: sixty-four are not tried."""
+    machine = Machine(lambda setting: 8.0 if setting.workers > 1 else 5.0, work_s=0.12)
+    search = machine.search(60.0, grid(16.0, None, (2,), (False,)))
+    assert search.run().workers <= 4
+    assert max(setting.workers for setting in machine.measured) <= 8
+
+
+def test_blocked_fetches_with_workers_that_start_slowly():
+    """Half a second each, and as long a fetch: nothing is begun that is not expected to be over in time."""
+    machine = Machine(lambda setting: min(max(setting.workers, 1) * 2.0, 160.0), start_s=0.5, fetch_s=0.5, computes=0.0)
+    search = machine.search(60.0, grid(16.0, None, (2, 4), (False,)))
+    assert search.run().workers > 2
+    assert machine.now_s <= 60.0
+    assert {None} == {trial.failure for trial in search.trials.values()}
+
+
+def test_only_pinned_memory():
+    """Without workers there is none: those with it are tried all the same."""
+    machine = Machine(lambda setting: {0: 140.0, 1: 110.0, 2: 110.0}.get(setting.workers, 160.0))
+    search = machine.search(60.0, grid(2.0, None, (2,), (True,)))
+    assert search.run().workers >= 4
+
+
 def test_pinned_memory_is_tried_beside():
     """Where it is faster, with many workers too."""
     machine = Machine(lambda setting: computing(setting) * (1.04 if setting.pin_memory else 1.0))
@@ -126,8 +154,10 @@ def test_what_workers_keep_up():
     """The slowest worker by itself counts; which one waits longest for a CPU does not."""
     even = [[Fetched(wall, 0.016, wall - 0.016, None) for wall in walls] for walls in ([0.02] * 4, [0.06] * 4)]
     slow = [[Fetched(wall, 0.001, 0.0, None)] * 4 for wall in (0.02, 0.06)]
+    threads = [[Fetched(0.02, 0.08, 0.0, None)] * 4] * 2
     unknown = [[Fetched(wall, 0.016, None, None)] * 4 for wall in (0.02, 0.06)]
     assert Measured(fetches=even).capacity == pytest.approx(2 / 0.04)
     assert Measured(fetches=slow).capacity == pytest.approx(2 / 0.06)
+    assert Measured(fetches=threads).capacity == pytest.approx(2 / 0.02)
     assert Measured(fetches=unknown).capacity == pytest.approx(2 / 0.06)
     assert float("inf") == Measured().capacity

@@ -73,7 +73,7 @@ class Comparison:
             for step in (self.median, self.mean):
                 if step.verdict in (SLOWER, FASTER):
                     return step.change
-        return sum(phase.shown for phase in self.phases) if self.verdict in (SLOWER, FASTER) else self.median.change
+        return _net(self.phases) if self.verdict in (SLOWER, FASTER) else self.median.change
 
 
 def compare(
@@ -158,7 +158,6 @@ def _judged(
     several = min(map(len, sides)) > 1
     step = next((each.verdict for each in (median, mean) if each.verdict != NO_DIFFERENCE), NO_DIFFERENCE)
     shown = [phase for phase in phases if phase.verdict != NO_DIFFERENCE]
-    net = sum(phase.shown for phase in shown)
     where = "; ".join(f"{phase.name} {_signed(phase.shown)} of a step" for phase in shown)
     if several and step != NO_DIFFERENCE:
         which = f"the median step changes by {_signed(median.change)}, the mean by {_signed(mean.change)}"
@@ -169,10 +168,16 @@ def _judged(
     if shown and not alone and not shown[0].is_its_own:
         return TOO_LITTLE, f"{where} beside the other phases, but the step as a whole changes the other way. {IN_TURNS}"
     if shown and not alone:
-        return SLOWER if net > 0 else FASTER, f"{where}; the other phases differ by no more than the machine does."
+        verdict = SLOWER if _net(shown) > 0 else FASTER
+        return verdict, f"{where}; the other phases differ by no more than the machine does."
     if not several and (pace is None or abs(pace) > ALIKE):
         return TOO_LITTLE, _alike(median, pace)
     return NO_DIFFERENCE, f"the median step changes by {_signed(median.change)}, which equal runs do too."
+
+
+def _net(phases: Sequence[PhaseChange]) -> float:
+    """What those that changed by themselves make together, in parts of a step."""
+    return sum(phase.shown for phase in phases if phase.shown and phase.is_its_own)
 
 
 def _alike(median: Difference, pace: float | None) -> str:

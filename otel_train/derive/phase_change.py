@@ -3,7 +3,7 @@
 With one run a side it is not known how much equal runs differ: a machine that is shared, hot or differently placed
 makes a whole run slower, all phases alike. What it makes alike is the **pace**; what a phase takes beyond it is the
 run's own. A wait for data that changes far more than all else has no say in the pace: a queue ran empty, or filled.
-With several runs a side these say how far the pace wanders, and a machine that was faster hides no slower phase.
+Six runs or more, of both sides, say how far the pace wanders: then a machine that was faster hides no slower phase.
 ``docs/compare.md`` has what that was worth on real runs.
 """
 
@@ -18,8 +18,8 @@ from otel_train.derive.fingerprint import UNDISTURBED, Fingerprint
 from otel_train.derive.pace import MODEL, beyond_pace, own_of, pace_of, paces_of, telling_of
 
 EQUAL_RUNS = {UNDISTURBED: 0.004, MEAN: 0.012}
-"""Standard deviation of a phase's time beyond the pace between equal runs, as a part of the step: what the study in
-``docs/compare.md`` found on a busy machine."""
+"""Standard deviation of a phase's time beyond the pace between equal runs, as a part of the step: as found on two cores
+that other programs used, too."""
 WORTH = 20
 """It counts as much as so many degrees of freedom of the runs themselves: a moderated variance (G. K. Smyth, "Linear
 models and empirical Bayes methods", 2004)."""
@@ -29,9 +29,9 @@ two cores the slope of a phase's time with the step's, as logarithms, was 0.93 t
 and 1.21 for the wait for data: 0.07 from 1 without that, 0.10 with it."""
 LARGE = 1.0
 """The variance of a run that has no stretches: nothing it has is shown."""
-USUAL, FEWEST_FREEDOM = 0.95, 4
-"""Of equal machines so many sides' paces differ by no more than is usual; with fewer degrees of freedom it is not known
-what is."""
+USUAL, WANDERS, FEWEST_FREEDOM = 0.95, 0.9975, 4
+"""Of equal sides so many have paces that differ by no more than is usual, and by no more than the machine wanders; with
+fewer degrees of freedom it is not known what is."""
 
 Sides = tuple[tuple[Fingerprint, ...], tuple[Fingerprint, ...]]
 
@@ -92,7 +92,7 @@ def phase_changes(sides: Sides, confidence: float) -> tuple[tuple[PhaseChange, .
             float(after[index] - before[index]) / total if total else None,
             {key: float(each.own[index]) for key, each in seen.items()},
             {key: each.whole for key, each in seen.items()},
-            {key: bool(each.alone[index]) for key, each in seen.items()},
+            {key: each.alone[index] for key, each in seen.items()},
             {key: each.reach for key, each in seen.items()},
         )
         for index, name in enumerate(names)
@@ -135,12 +135,13 @@ def _beyond_chance(sides: Sides, names: Sequence[str], confidence: float) -> dic
 def _seen(sides: Sides, names: Sequence[str], statistic: str, confidence: float) -> _Seen:
     first, second = (_side(side, names, statistic) for side in sides)
     before, after = first.times_s, second.times_s
-    limit, voters = _varying_pace(sides, statistic), [MODEL[0] if name in MODEL else name for name in names]
+    limit, voters = _varying_pace(sides, names, statistic), [MODEL[0] if name in MODEL else name for name in names]
     reach = _reach(first, second, EQUAL_RUNS[statistic], _felt(names, before, after), confidence)
+    paces = _paces(sides, names, statistic)
     alone = np.abs(own_of(names, before, after, limit, voters)) > reach
     return _Seen(
         own_of(names, before, after, limit),
-        (alone & _is_usual(sides, names, statistic)).tolist(),
+        (alone & (paces.freedom >= FEWEST_FREEDOM) & (paces.apart <= paces.likely(USUAL))).tolist(),
         reach,
         float(after.sum()) / float(before.sum()) - 1 if before.any() else 0.0,
         pace_of(before, after),
@@ -177,28 +178,41 @@ def _times(run: Fingerprint, names: Sequence[str], statistic: str, stretch: int 
     return [run.phases[name].stretches_s[statistic][stretch] if name in run.phases else 0.0 for name in names]
 
 
-def _varying_pace(sides: Sides, statistic: str) -> float:
-    """How far the machine's pace may differ between runs, as a logarithm: twice as far as within one of them.
+def _varying_pace(sides: Sides, names: Sequence[str], statistic: str) -> float:
+    """How far the machine's pace may differ between runs, as a logarithm: twice as far as within one of them, or as far
+    as the runs of a side say.
 
     A GPU has one pace for its kernels, and what makes steps longer there is a host that is late: its undisturbed times
     differ by no more than within the steadiest run of a side.
     """
     if statistic == UNDISTURBED and _by_gpus(sides):
         return 2 * max(min(run.undisturbed_varies for run in side) for side in sides)
-    return 2 * max(run.pace_varies for side in sides for run in side)
+    within = 2 * max(run.pace_varies for side in sides for run in side)
+    return max(within, _paces(sides, names, statistic).likely(WANDERS))
 
 
-def _is_usual(sides: Sides, names: Sequence[str], statistic: str) -> bool:
-    """Do the sides' paces differ by no more than those of a side's runs? By a t-test, which takes a few runs."""
+@dataclass(frozen=True)
+class _Paces:
+    """By how much the second side's mean pace differs from the first's, as a logarithm; and its standard error, by the
+    spread of the runs of a side."""
+
+    apart: float
+    error: float
+    freedom: int
+
+    def likely(self, confidence: float) -> float:
+        """So far equal sides are apart at most; 0 where there are too few runs to tell."""
+        return t_quantile(self.freedom, confidence) * self.error if self.freedom >= FEWEST_FREEDOM else 0.0
+
+
+def _paces(sides: Sides, names: Sequence[str], statistic: str) -> _Paces:
     times = [[np.array(_times(run, names, statistic)) for run in side] for side in sides]
     fastest = min((each for side in times for each in side), key=lambda each: float(each.sum()))
     before, after = ([pace_of(fastest, each) for each in side] for side in times)
     freedom = len(before) + len(after) - 2
-    if freedom < FEWEST_FREEDOM:
-        return False
     squares = sum(float(np.var(side)) * len(side) for side in (before, after))
-    error = math.sqrt(squares / freedom * (1 / len(before) + 1 / len(after)))
-    return abs(float(np.mean(after) - np.mean(before))) <= t_quantile(freedom, USUAL) * error
+    error = math.sqrt(squares / max(freedom, 1) * (1 / len(before) + 1 / len(after)))
+    return _Paces(abs(float(np.mean(after) - np.mean(before))), error, freedom)
 
 
 def _by_gpus(sides: Sides) -> bool:

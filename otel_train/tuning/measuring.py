@@ -66,8 +66,9 @@ class Measured:
         The batches that were ready before the first was taken hide it from a short measurement. Which of them waits for
         a CPU longest is chance, and another one's turn next: of that the mean of all counts. Infinite if not known.
         """
-        slowest_s = max((median(each.alone_s for each in own) for own in self.fetches if own), default=0.0)
-        queued_s = [max(each.wall_s - each.alone_s, 0.0) for own in self.fetches for each in own]
+        fetches = [[(each.wall_s, min(each.alone_s, each.wall_s)) for each in own] for own in self.fetches if own]
+        slowest_s = max((median(alone_s for _, alone_s in own) for own in fetches), default=0.0)
+        queued_s = [wall_s - alone_s for own in fetches for wall_s, alone_s in own]
         fetch_s = slowest_s + (fmean(queued_s) if queued_s else 0.0)
         return len(self.fetches) / fetch_s if fetch_s > 0 else float("inf")
 
@@ -135,6 +136,11 @@ def _passes(loader: Any, step: Step, found: Measured, seconds: float, before: se
             return
 
 
+def least_batches(workers: int) -> int:
+    """A pass is not left before so many were taken: some to count, beside those that the start of the workers is in."""
+    return LEAST_BATCHES + 2 * workers
+
+
 def _pass(loader: Any, step: Step, found: Measured, until: float, before: set[BaseProcess]) -> int:
     """One pass over the loader, or its part until the time is over, which what the first pass took to its first batch
     is no part of. Returns the batches that it gave."""
@@ -147,7 +153,7 @@ def _pass(loader: Any, step: Step, found: Measured, until: float, before: set[Ba
             found.starts_s.append(row.wait_s)
         if found.worker_bytes is None and len(rows) > found.workers:
             found.worker_bytes = _own_bytes(set(multiprocessing.active_children()) - before)
-        if time.perf_counter() >= until + found.starts_s[0] and len(rows) >= LEAST_BATCHES + 2 * found.workers:
+        if time.perf_counter() >= until + found.starts_s[0] and len(rows) >= least_batches(found.workers):
             break
     else:
         found.pass_batches = len(rows)

@@ -1,7 +1,7 @@
 """The search: measure without workers and with few, let the model of the queue rank the rest, verify its favourites.
 
 A full grid measures every setting. Here the model says which could be best, and only those are measured, with their
-neighbours; the better half of them again, in turn, so that what the machine does meanwhile hits all of them.
+neighbours; those near the fastest again, in turn, so that what the machine does meanwhile hits all of them.
 """
 
 import math
@@ -12,20 +12,21 @@ from dataclasses import dataclass, field, replace
 from otel_train.derive.input_queue import Workload, predict, worker_counts
 from otel_train.errors import TuningError
 from otel_train.tuning.evidence import workload
-from otel_train.tuning.measuring import Measured
+from otel_train.tuning.measuring import Measured, least_batches
 
 AS_GOOD = 0.99
 """Of settings as fast as this part of the fastest, the one with the fewest workers and the shortest queue is taken."""
 
 CLOSE = 0.90
-"""What comes as near to the fastest is measured once more."""
+"""What comes as near to the fastest is measured again, and fewer workers that are expected to are tried. Where the
+training's own work comes as near, more workers cannot help."""
 
 ROUNDS = 2
 MOST_AGAIN = 4
-"""So often at most, and so many."""
+"""So often again at most, and so many."""
 
 STARTING = 1.2
-"""A measurement is taken to cost so many times what those before did on average: more workers take longer to start."""
+"""A measurement is taken to cost so many times what those before did."""
 
 LEAST_LIMIT, LEAST_LIMIT_S = 0.5, 2.0
 """Where the budget is nearly over, a measurement may still take this part of it, or these seconds. None is begun that
@@ -65,6 +66,8 @@ class Trial:
     measured: Measured | None = None
     failure: str | None = None
     tries: int = 0
+    took_s: float | None = None
+    """The last time, start of workers included."""
 
     @property
     def rate(self) -> float:
@@ -146,10 +149,26 @@ class Search:
                 alone.measured, alone.tries = None, 0
         return alone
 
-    @property
-    def _price_s(self) -> float:
-        """What the next measurement takes, start of workers included: somewhat more than the mean so far."""
-        return max(self.seconds, STARTING * sum(self._took_s) / len(self._took_s))
+    def _price_s(self, setting: Setting) -> float:
+        """What measuring it takes, somewhat more than it did before. Where it was not measured, than others did on
+        average; with the workers that it has more than few, and the batches that are taken at least."""
+        trial = self._trial(setting)
+        if trial.took_s:
+            return max(self.seconds, STARTING * trial.took_s)
+        mean_s = STARTING * sum(self._took_s) / len(self._took_s)
+        rate = (trial.predicted or 0.0) * self._optimism or self.trials[Setting(0)].rate
+        least_s = least_batches(setting.workers) / rate if rate else 0.0
+        return max(self.seconds, mean_s) + self._starting_s(setting.workers) + max(least_s - self.seconds, 0.0)
+
+    def _starting_s(self, workers: int) -> float:
+        """How much longer so many take to start than the fewest that did, if each takes as long as one of these."""
+        started = {
+            trial.setting.workers: min(trial.measured.starts_s)
+            for trial in self.trials.values()
+            if trial.measured and trial.measured.starts_s and trial.setting.workers
+        }
+        few = min(started, default=0)
+        return started[few] / few * max(workers - few, 0) if few else 0.0
 
     def _trial(self, setting: Setting) -> Trial:
         return self.trials.setdefault(setting, Trial(setting))
@@ -165,7 +184,8 @@ class Search:
             trial.failure = str(error)
             return trial
         finally:
-            self._took_s.append(self.clock() - began)
+            trial.took_s = self.clock() - began
+            self._took_s.append(trial.took_s)
         if trial.measured is None:
             trial.measured = found
         else:
@@ -219,7 +239,7 @@ class Search:
     def _verify(self, settings: list[Setting]) -> list[Setting]:
         done = []
         for setting in settings:
-            if self.left_s < self._price_s:
+            if self.left_s < self._price_s(setting):
                 self.stopped_early = True
                 break
             self._try(setting)
@@ -237,39 +257,28 @@ class Search:
             self._optimism = math.exp(sum(map(math.log, ratios)) / len(ratios))
 
     def _doubt(self) -> None:
-        """The most workers and half as many, with the shortest queue, whatever the model says, where there is time.
+        """The most workers, and at most half as many, with the shortest queue, whatever the model says: where that
+        takes at most half of what is left, and the training's own work does not bound the rate already.
 
         To it, all workers beyond those that keep the CPUs busy are alike. But more of them leave no CPU idle while the
         system moves them, and get more where the machine is busy with something else.
         """
-        pinned = self.best().pin_memory
+        best = self.best()
+        if self.load is not None and self.trials[best].rate * self.load.work_s >= CLOSE:
+            return
         usable = [each for each, trial in self.trials.items() if each.workers and not trial.failure]
-        longest_first = sorted((each for each in usable if each.pin_memory == pinned), reverse=True)
-        shortest = {each.workers: each for each in longest_first}
+        shortest = {each.workers: each for each in sorted(_pinned_as(best, usable), reverse=True)}
         most = max(shortest, default=0)
         half = max((count for count in shortest if count <= most / 2), default=most)
-        for wide in [shortest[count] for count in (most, half) if count]:
-            if self.trials[wide].measured is None and self._has_time_for(wide):
+        for wide in dict.fromkeys(shortest[count] for count in (most, half) if count):
+            if self.trials[wide].measured is None and self.left_s > 2 * self._price_s(wide):
                 self._try(wide)
-
-    def _has_time_for(self, setting: Setting) -> bool:
-        """Does it take at most half of what is left? With so many workers, by how long few took to start."""
-        started = {
-            trial.setting.workers: min(trial.measured.starts_s)
-            for trial in self.trials.values()
-            if trial.measured and trial.measured.starts_s and trial.setting.workers
-        }
-        few = min(started, default=0)
-        starting_s = started[few] / few * setting.workers if few else 0.0
-        return self.left_s > 2 * (starting_s + self._price_s)
 
     def _again(self) -> None:
         """Those that are nearest to the fastest once more, and what they are compared with: in turn, what was measured
         least first, as long as there is time."""
-        again = self._contenders()
-        while again and self.left_s >= self._price_s:
+        while again := [each for each in self._contenders() if self._price_s(each) <= self.left_s]:
             self._try(again[0])
-            again = self._contenders()
 
     def _contenders(self) -> list[Setting]:
         fastest = max(trial.rate for trial in self.trials.values())
@@ -282,13 +291,18 @@ class Search:
 def _neighbours(setting: Setting, expected: Mapping[Setting, float], least: float) -> list[Setting]:
     """More workers by a step, a longer queue, and fewer workers where these are expected to be near enough. Of no
     workers: the fewest."""
-    alike = sorted(each for each in expected if each.workers and each.pin_memory == setting.pin_memory)
+    alike = sorted(_pinned_as(setting, [each for each in expected if each.workers]))
     if not setting.workers:
         return alike[:1]
     more = [each for each in alike if each.workers > setting.workers and each.prefetch == setting.prefetch]
     longer = [each for each in alike if each.workers == setting.workers and each.prefetch > setting.prefetch]
     fewer = [each for each in alike if each.workers < setting.workers and each.prefetch == setting.prefetch]
     return [*more[:1], *longer[:1], *(each for each in fewer[-1:] if expected[each] >= least)]
+
+
+def _pinned_as(setting: Setting, settings: Sequence[Setting]) -> Sequence[Setting]:
+    """Those with its memory; all where there are none, as where no workers are best and only pinned memory is tried."""
+    return [each for each in settings if each.pin_memory == setting.pin_memory] or settings
 
 
 def grid(cpus: float, most: int | None, prefetch: Sequence[int], pin_memory: Sequence[bool]) -> list[Setting]:
