@@ -4,14 +4,16 @@
     python benchmarks/regression_study.py DIR
 
 Pairs of runs: each two of the ``same`` ones, and each of these with each that has more work in a phase. Sides of
-several runs are drawn from these, no run for both. The first table is what verdicts on the step alone would be.
+several runs are drawn from these, no run for both. The first table is what verdicts on the step alone would be; the
+last is how often the wrong way round is told where the recorded times of two phases change together.
 """
 
 import argparse
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +21,13 @@ from regression_runs import CASES, SAME, Case
 
 from otel_train.derive.comparison import Comparison, compare
 from otel_train.derive.difference import FASTER, MEAN, MEDIAN, NO_DIFFERENCE, SLOWER, TOO_LITTLE, difference_of
-from otel_train.derive.fingerprint import Fingerprint, fingerprint
+from otel_train.derive.fingerprint import Fingerprint, PhaseTimes, fingerprint
 from otel_train.runlog.runs import Run
 
 DRAWN = 210
 SIDES = (1, 1), (5, 1), (3, 3), (5, 5), (7, 7), (10, 10)
+TOGETHER = ("forward", "backward"), ("forward", "optimizer"), ("backward", "optimizer")
+FACTORS = 0.9, 0.95, 1.05, 1.1
 Side = Sequence[Fingerprint]
 Runs = dict[str, list[Fingerprint]]
 
@@ -81,6 +85,39 @@ def by_the_step(runs: Runs) -> None:
         print(f"| {statistic} | {' | '.join(row)} |")
 
 
+def scaled(run: Fingerprint, factors: Mapping[str, float]) -> Fingerprint:
+    """The run as if some phases had taken so many times as long, and its steps as much more or less."""
+    phases = {}
+    for name, each in run.phases.items():
+        by = factors.get(name, 1.0)
+        stretches = {key: [by * value for value in values] for key, values in each.stretches_s.items()}
+        phases[name] = PhaseTimes({key: by * value for key, value in each.times_s.items()}, stretches)
+    more_s = sum(phases[name].times_s[MEAN] - each.times_s[MEAN] for name, each in run.phases.items())
+    longer = 1 + more_s / run.estimates[MEAN].value
+    estimates = {
+        key: replace(each, value=longer * each.value, error=longer * each.error) for key, each in run.estimates.items()
+    }
+    quantiles = {key: longer * value for key, value in run.quantiles_s.items()}
+    return replace(run, phases=phases, estimates=estimates, quantiles_s=quantiles)
+
+
+def wrong_way_round(runs: Runs, names: Sequence[str], factor: float, before: int, after: int) -> str:
+    """How often equal sides of which the second's phases are scaled are said to differ the other way."""
+    factors, wrong = dict.fromkeys(names, factor), FASTER if factor > 1 else SLOWER
+    sides = pairs(runs, SAME) if before == after == 1 else drawn(runs, SAME, before, after)
+    found = [compare(first, [scaled(run, factors) for run in second]).verdict for first, second in sides]
+    return f"{found.count(wrong) / len(found):.1%}" if found else ""
+
+
+def together(runs: Runs) -> None:
+    """The last table."""
+    print(f"\n| wrong way round, phases times {' | '.join(f'{factor:g}' for factor in FACTORS)} |")
+    print("|---|" + "---:|" * len(FACTORS))
+    for names, counts in itertools.product(TOGETHER, SIDES[:4]):
+        cells = " | ".join(wrong_way_round(runs, names, factor, *counts) for factor in FACTORS)
+        print(f"| {' and '.join(names)}, {counts[0]} and {counts[1]} | {cells} |", flush=True)
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -107,6 +144,8 @@ def main() -> None:
                     print(
                         f"| {counts[0]} and {counts[1]} | {'nothing' if kind == SAME else kind} | {found} |", flush=True
                     )
+        if not case.on_gpu:
+            together(runs)
 
 
 if __name__ == "__main__":
